@@ -1,0 +1,45 @@
+# Two commands: `make demo` runs the whole path on real speech, `make test` passes the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint types imports check clean distclean
+
+help:           ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(READY) ## virtual environment with pinned versions
+
+$(READY): pyproject.toml constraints.txt requirements-nodeps.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+	@touch $(READY)
+
+demo: $(READY)  ## corpus -> codec -> S2S -> registry -> Serve -> a real-time stream
+	$(BIN)/python -m jobs.demo
+
+serve: $(READY) ## leave the application and the MLflow UI running (Ctrl-C stops both)
+	$(BIN)/python -m jobs.serve
+
+test: $(READY)  ## all tests, hermetic
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff: style and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY) ## pyright
+	$(BIN)/pyright
+
+imports: $(READY) ## import rules
+	$(BIN)/lint-imports
+
+check: lint types imports test ## everything CI runs
+
+clean:          ## remove what the demo and the tests made
+	rm -rf .paluku .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+distclean: clean ## the virtual environment too
+	rm -rf $(VENV) platform/*.egg-info

@@ -1,0 +1,124 @@
+"""Configuration: frozen pydantic models, sparse YAML, `key.sub=value` on the command line wins.
+
+A config model lives beside the component it describes and derives from `Config`.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paluku.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> str:
+        """The resolved configuration as canonical JSON: what is saved and hashed."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1)
+
+    def digest(self) -> str:
+        """sha256 of the canonical JSON, in hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str, origin: str) -> Self:
+        """Read back what `to_json` wrote.
+
+        Raises:
+            ConfigError: when the text is no JSON or does not fit; `origin` is named.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{origin} is not JSON ({error}); it may be half-written") from error
+        return resolve(cls, values, origin)
+
+
+Model = TypeVar("Model", bound=Config)
+
+
+def resolve(model: type[Model], values: object, origin: str) -> Model:
+    """Validate plain values; every complaint is gathered in one line that names `origin`.
+
+    Raises:
+        ConfigError: when a key is unknown or missing, or a value does not fit.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        complaints = "; ".join(_complaint(model, dict(e)) for e in error.errors())
+        raise ConfigError(f"{origin}: {complaints}") from error
+
+
+def _complaint(model: type[BaseModel], error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "(whole file)"
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg']} (got {error['input']!r})" if error["loc"] else str(error["msg"])
+    known = ", ".join(sorted(model.model_fields))
+    return f"unknown key {key!r}; remove it or check its spelling (top-level keys are: {known})"
+
+
+def load(model: type[Model], path: str | Path, overrides: Sequence[str] = ()) -> Model:
+    """Read a YAML file, apply `key.sub=value` overrides, and validate.
+
+    Raises:
+        ConfigError: when the file is missing or broken, or the result does not fit the model.
+    """
+    return resolve(model, apply(_read_yaml(Path(path)), overrides), str(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); give the path of a YAML file"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values, not a {type(values).__name__}")
+    return values
+
+
+def apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of `values` with each `key.sub=value` set; values are read as YAML scalars.
+
+    Raises:
+        ConfigError: when an override has no `=`, or descends into something that has no keys.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r} must have the form key.sub=value")
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"override {override!r}: {parent!r} has no keys below it")
+        place[last] = yaml.safe_load(text)
+    return result
+
+
+def from_command_line(model: type[Model], description: str, argv: Sequence[str] | None = None) -> Model:
+    """The standard command line of a job: `CONFIG.yaml [key.sub=value ...]`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("config", help="YAML file; see jobs/configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="settings that win over the file"
+    )
+    arguments = parser.parse_args(argv)
+    return load(model, arguments.config, arguments.overrides)

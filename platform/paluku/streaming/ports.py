@@ -1,0 +1,67 @@
+"""The stage port: what Encode, Converse and Decode are to the engine and to Ray Serve.
+
+A stage holds `num_seats` seats and steps any subset of them at once. Messages are numpy arrays, so
+that whoever carries them (a socket, a Serve handle) needs no torch.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from paluku.config import Config
+from paluku.voices import StyleName, VoiceName
+
+
+class Conditions(Config):
+    """What a session asks of the model."""
+
+    voice: VoiceName = "priya"
+    style: StyleName = "neutral"
+    seed: int = 0
+    temperature: float = 0.8
+    top_k: int = 50
+
+
+class Batch(NamedTuple):
+    """One message per tick: `N` seats, each with one frame.
+
+    `seats` is int32 `[N]`, without repetition. `payload` is `[N, ...]`, by stage boundary:
+    PCM int16 `[N, S]` into Encode and out of Decode; codes int16 `[N, K]` into Converse (the user's)
+    and Decode (the reply's; -1 in a row means "no reply frame yet" and decodes to silence);
+    int16 `[N, 1 + K]` out of Converse, text token first.
+    """
+
+    seats: np.ndarray
+    payload: np.ndarray
+
+
+class History(NamedTuple):
+    """Frames a seat has already lived through: what `prime` replays. All int16, `F` frames."""
+
+    user_codes: np.ndarray  # [F, K]
+    reply: np.ndarray  # [F, 1 + K], as Converse gave it
+
+
+class Stage(Protocol):
+    """One part of the graph. Law: a seat's output depends on that seat's own inputs alone."""
+
+    @property
+    def num_seats(self) -> int:
+        """`B`: how many seats it holds."""
+        ...
+
+    def open(self, seat: int, conditions: Conditions) -> None:
+        """Make a seat fresh for a new session."""
+        ...
+
+    def prime(self, seat: int, history: History) -> None:
+        """Bring an opened seat to where a session was: equals having stepped through `history`."""
+        ...
+
+    def step(self, batch: Batch) -> Batch:
+        """One frame in, one frame out for each seat of the batch."""
+        ...
+
+    def close(self, seat: int) -> None:
+        """End a session: nothing of it may reach the seat's next user."""
+        ...

@@ -1,0 +1,71 @@
+"""A training checkpoint: a model folder (`registry.artefact`) plus everything needed to go on.
+
+FOLDER/training.pt    optimisers, EMA, RNG, step; read with `weights_only=True`
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from paluku.config import Config
+from paluku.errors import CheckpointError
+from paluku.registry.artefact import Card, Model, appearing_whole, read_model, write_model
+
+TRAINING = "training.pt"
+
+
+def save(
+    folder: Path,
+    kind: Literal["codec", "s2s"],
+    config: Config,
+    weights: Mapping[str, Tensor],
+    training: Mapping[str, Any],
+    *,
+    step: int,
+    run_id: str,
+    parents: Mapping[str, str],
+) -> Card:
+    """Write a checkpoint so that it appears whole or not at all.
+
+    `weights` are what will be served (the EMA where there is one); `training` holds the rest as
+    tensors and plain values.
+
+    Raises:
+        StorageError: when the place cannot be written.
+    """
+    with appearing_whole(folder) as partial:
+        try:
+            torch.save({"rng": torch.get_rng_state(), "step": step, **training}, partial / TRAINING)
+        except RuntimeError as error:  # torch reports a full disk as "PytorchStreamWriter failed"
+            raise OSError(str(error)) from error
+        return write_model(partial, kind, config, weights, step=step, run_id=run_id, parents=parents)
+
+
+def restore(folder: Path, kind: str, config: Model) -> tuple[Card, dict[str, Tensor], dict[str, Any]]:
+    """Card, weights and training state, for a run with the same model configuration.
+
+    Raises:
+        CheckpointError: when files are missing or damaged, or the configuration differs.
+    """
+    card, saved, weights = read_model(folder, kind, type(config))
+    if saved != config:
+        raise CheckpointError(
+            f"{folder} was made with another configuration ({_difference(saved, config)}); "
+            "use the same one, or another checkpoint folder"
+        )
+    try:
+        training = torch.load(folder / TRAINING, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError) as error:
+        raise CheckpointError(
+            f"{folder / TRAINING} cannot be read ({error}); resume from an older checkpoint"
+        ) from error
+    torch.set_rng_state(training["rng"])
+    return card, weights, training
+
+
+def _difference(saved: Config, asked: Config) -> str:
+    was, now = saved.model_dump(mode="json"), asked.model_dump(mode="json")
+    return ", ".join(f"{key}: {was[key]!r} there, {now[key]!r} here" for key in was if was[key] != now[key])
