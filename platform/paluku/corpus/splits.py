@@ -1,0 +1,41 @@
+"""Which split a row belongs to: a pure function of a key, so that growing a corpus moves nothing.
+
+The key is what must not be shared between splits: the speaker of an utterance, the question of a dialogue.
+"""
+
+import hashlib
+
+from pydantic import Field, model_validator
+
+from paluku.config import Config
+from paluku.corpus.shards import Split
+
+# 53 bits: the most that a float holds exactly.
+HASH_BITS = 53
+
+
+class SplitShares(Config):
+    """Expected shares of keys; what is left is for training."""
+
+    dev: float = Field(default=0.1, ge=0, lt=1)
+    test: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> "SplitShares":
+        if self.dev + self.test >= 1:
+            raise ValueError(f"dev {self.dev} and test {self.test} leave nothing to train on; lower them")
+        return self
+
+
+def split_of(key: str, shares: SplitShares, seed: int) -> Split:
+    """The split of every row with this key."""
+    place = fraction(key, seed)
+    if place < shares.dev:
+        return "dev"
+    return "test" if place < shares.dev + shares.test else "train"
+
+
+def fraction(key: str, seed: int) -> float:
+    """A number in [0, 1) that looks random and depends on the key and the seed alone."""
+    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    return (int.from_bytes(digest[:8], "big") >> (64 - HASH_BITS)) / 2**HASH_BITS
