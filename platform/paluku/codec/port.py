@@ -1,11 +1,12 @@
 """What a codec is to the rest of Paluku. Law: streaming equals offline for any chunking."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from paluku.nn.state import State
 from paluku.shapes import Codes, Mask, MonoWave
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Waves in, codes out, and back; offline, and streaming over `B` seats with explicit state."""
 

@@ -3,6 +3,7 @@
 FOLDER/training.pt    optimisers, EMA, RNG, step; read with `weights_only=True`
 """
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from paluku.config import Config
 from paluku.errors import CheckpointError
-from paluku.registry.artefact import Card, Model, appearing_whole, read_model, write_model
+from paluku.registry.artefact import CARD, Card, appearing_whole, read_model, write_model
 
 TRAINING = "training.pt"
 
@@ -44,7 +45,7 @@ def save(
         return write_model(partial, kind, config, weights, step=step, run_id=run_id, parents=parents)
 
 
-def restore(folder: Path, kind: str, config: Model) -> tuple[Card, dict[str, Tensor], dict[str, Any]]:
+def restore(folder: Path, kind: str, config: Config) -> tuple[Card, dict[str, Tensor], dict[str, Any]]:
     """Card, weights and training state, for a run with the same model configuration.
 
     Raises:
@@ -58,12 +59,23 @@ def restore(folder: Path, kind: str, config: Model) -> tuple[Card, dict[str, Ten
         )
     try:
         training = torch.load(folder / TRAINING, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError) as error:
+        torch.set_rng_state(training["rng"])
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"{folder / TRAINING} cannot be read ({error}); resume from an older checkpoint"
         ) from error
-    torch.set_rng_state(training["rng"])
     return card, weights, training
+
+
+def folder_of(out: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies: `out/step-NNNNNN`."""
+    return out / f"step-{step:06d}"
+
+
+def newest(out: Path) -> Path | None:
+    """The whole checkpoint of the highest step in `out`, if there is one."""
+    whole = [path for path in out.glob("step-*") if path.name[5:].isdigit() and (path / CARD).is_file()]
+    return max(whole, key=lambda path: int(path.name[5:]), default=None)
 
 
 def _difference(saved: Config, asked: Config) -> str:

@@ -1,6 +1,8 @@
 """Which of how many workers this process is. One process alone, torchrun and Ray Train look the same."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -34,6 +36,25 @@ def current_world() -> World:
     return World(0, 1, device)
 
 
+@contextmanager
+def joined() -> Iterator[World]:
+    """For `python -m` and torchrun: join the process group that the environment names, if it names one.
+
+    torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Under Ray Train the group
+    stands already and a loop calls `current_world` alone.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield current_world()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield current_world()
+    finally:
+        dist.destroy_process_group()
+
+
 def distribute(module: nn.Module, world: World) -> nn.Module:
     """On the world's device, and in DDP when there is more than one worker."""
     module = module.to(world.device)
@@ -51,3 +72,11 @@ def mean_over_world(values: Mapping[str, torch.Tensor], world: World) -> dict[st
         dist.all_reduce(stacked)
         stacked /= world.size
     return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def sum_over_world(value: torch.Tensor, world: World) -> torch.Tensor:
+    """The sum of every worker's tensor of this shape; a new tensor."""
+    total = value.detach().clone()
+    if world.size > 1:
+        dist.all_reduce(total)
+    return total

@@ -1,0 +1,27 @@
+"""Train the codec under Ray Train: `CONFIG.yaml [key=value ...] [placement.key=value ...]`."""
+
+import json
+
+from paluku.config import command_line, load, resolve, split_section
+from paluku.errors import exits_cleanly
+
+
+@exits_cleanly
+def main() -> None:
+    """Parse, check what can be checked here, run on the cluster."""
+    arguments = command_line(__doc__ or "")
+    from paluku.cluster.train import Placement, train
+    from paluku.corpus.shards import ShardSet
+    from paluku.training import codec_loop
+
+    placed, overrides = split_section(arguments.overrides, "placement")
+    config = load(codec_loop.CodecTrainingConfig, arguments.config, overrides)
+    placement = resolve(Placement, {"experiment": "codec", **placed}, "placement")
+    corpus = ShardSet(config.corpus, "utterances", "train")
+    tags = {"corpus_hash": corpus.manifest.hash, "utterances": str(len(corpus))}
+    trained = train(codec_loop.run, config, config.out, placement, tags)
+    print(json.dumps({"codec": str(trained.folder), "run_id": trained.run_id, "hash": trained.hash}))
+
+
+if __name__ == "__main__":
+    main()

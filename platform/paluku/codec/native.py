@@ -1,0 +1,195 @@
+"""Paluku's own codec: MDCT frames, a learned linear path with small causal networks beside it, residual VQ.
+
+    wave → MDCT → level compression → linear + network → residual VQ
+    codes → entries → linear x gain from a network → level expansion → inverse MDCT
+
+The linear path carries the phase, which a network alone does not learn in minutes of training; the
+networks bring back the energy and the detail that a linear map of few dimensions leaves out.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from paluku.codec import mdct
+from paluku.codec.quantizer import Quantized, QuantizerConfig, ResidualQuantizer
+from paluku.config import Config
+from paluku.nn.conv import CausalNet
+from paluku.nn.state import State
+from paluku.shapes import Codes, Latent, Mask, MonoWave
+from paluku.units import FRAME_RATE_HZ, frame_samples
+
+# A gain of at most exp(1.5), 13 dB either way: enough to restore what quantisation takes, too little
+# to make noise out of nothing. Unbounded gains died or diverged in trials.
+MAX_LOG_GAIN = 1.5
+# Mean square (-80 dB full scale) added to a frame's level: silence stays silence.
+LEVEL_FLOOR = 1e-8
+
+
+class NativeCodecConfig(Config):
+    """`hop_samples * hops_per_frame` is one frame, 1/25 s."""
+
+    sample_rate_hz: int = 16_000
+    hop_samples: int = Field(default=160, ge=2)
+    hops_per_frame: int = Field(default=4, ge=1)
+    latent_dim: int = Field(default=64, ge=1)
+    hidden: int = Field(default=128, ge=1)
+    units: int = Field(default=2, ge=0)
+    num_codebooks: int = Field(default=8, ge=1)
+    codebook_size: int = Field(default=256, ge=2)
+    quantizer: QuantizerConfig = QuantizerConfig()
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples in one frame."""
+        return self.hop_samples * self.hops_per_frame
+
+    @model_validator(mode="after")
+    def _frames_are_whole(self) -> "NativeCodecConfig":
+        wanted = frame_samples(self.sample_rate_hz)
+        if self.frame_samples != wanted:
+            raise ValueError(
+                f"hop_samples * hops_per_frame is {self.frame_samples}; at {self.sample_rate_hz} Hz "
+                f"it must be {wanted}"
+            )
+        return self
+
+
+class EncodeState(NamedTuple):
+    """One seat a row; zero is fresh."""
+
+    analysis: Tensor  # [B, 1, hop]: the last samples
+    network: State
+
+
+class DecodeState(NamedTuple):
+    """One seat a row; zero is fresh."""
+
+    network: State
+    synthesis: Tensor  # [B, 1, hop]: the half-finished samples
+
+
+class NativeCodec(nn.Module):
+    """Implements `codec.port.Codec`. `decode(encode(wave))` is the wave delayed by `delay_samples`."""
+
+    def __init__(self, config: NativeCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        frame, dim, hidden, units = config.frame_samples, config.latent_dim, config.hidden, config.units
+        self.analysis = mdct.analysis(config.hop_samples)
+        self.to_latent = nn.Conv1d(frame, dim, 1, bias=False)
+        self.encoder = CausalNet(frame, hidden, dim, units)
+        self.quantizer = ResidualQuantizer(config.num_codebooks, config.codebook_size, dim, config.quantizer)
+        self.from_latent = nn.Conv1d(dim, frame, 1, bias=False)
+        self.gain = CausalNet(dim, hidden, frame, units)
+        self.synthesis = mdct.synthesis(config.hop_samples)
+        self._begin_linear()
+
+    def _begin_linear(self) -> None:
+        """Start as a projection onto random orthonormal directions and back, the networks beside it quiet."""
+        nn.init.orthogonal_(self.to_latent.weight)
+        with torch.no_grad():
+            self.from_latent.weight.copy_(self.to_latent.weight.transpose(0, 1))
+            for network in (self.encoder, self.gain):
+                network.last.weight.mul_(0.1)
+                nn.init.zeros_(network.last.bias)  # pyright: ignore[reportArgumentType] (it has one)
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the waves."""
+        return self.config.sample_rate_hz
+
+    @property
+    def frame_rate_hz(self) -> int:
+        """25."""
+        return FRAME_RATE_HZ
+
+    @property
+    def num_codebooks(self) -> int:
+        """`K`."""
+        return self.config.num_codebooks
+
+    @property
+    def codebook_size(self) -> int:
+        """`V`."""
+        return self.config.codebook_size
+
+    @property
+    def delay_samples(self) -> int:
+        """By how much the decoded wave lags: half an MDCT window (10 ms), offline and streaming alike."""
+        return self.config.hop_samples
+
+    def forward(
+        self, wave: MonoWave, num_codebooks: Int[Tensor, "B"] | None
+    ) -> tuple[MonoWave, Quantized | None]:
+        """For training: the decoded wave and what the quantizer learns from.
+
+        Example `b` is coded with `num_codebooks[b]` codebooks; `None` leaves the latents unquantised.
+        """
+        latents = self._latents(self._compressed(self.analysis(wave)))
+        if num_codebooks is None:
+            return self._wave(latents), None
+        quantized = self.quantizer(latents, num_codebooks)
+        return self._wave(quantized.latents), quantized
+
+    def latents(self, wave: MonoWave) -> Latent:
+        """`[B, 1, S]` to `[B, D, T]`, what the quantizer codes; `S` must be whole frames."""
+        self._check(wave)
+        return self._latents(self._compressed(self.analysis(wave)))
+
+    @torch.no_grad()
+    def encode(self, wave: MonoWave) -> Codes:
+        """`[B, 1, S]` to `[B, K, T]`; `S` must be whole frames."""
+        return self.quantizer.encode(self.latents(wave))
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> MonoWave:
+        """`[B, k, T]` to `[B, 1, S]`, with the first `k <= K` codebooks."""
+        return self._wave(self.quantizer.decode(codes))
+
+    def init_encode_state(self, batch: int) -> EncodeState:
+        """Fresh (zero) state of `batch` seats."""
+        return EncodeState(self.analysis.init_state(batch), self.encoder.init_state(batch))
+
+    def init_decode_state(self, batch: int) -> DecodeState:
+        """Fresh (zero) state of `batch` seats."""
+        return DecodeState(self.gain.init_state(batch), self.synthesis.init_state(batch))
+
+    @torch.no_grad()
+    def encode_step(self, state: EncodeState, wave: MonoWave, exec_mask: Mask) -> Codes:
+        """The next whole frames of each seat."""
+        self._check(wave)
+        x = self._compressed(self.analysis.step(state.analysis, wave, exec_mask))
+        latents = self.to_latent(x) + self.encoder.step(state.network, x, exec_mask)
+        return self.quantizer.encode(latents)
+
+    @torch.no_grad()
+    def decode_step(self, state: DecodeState, codes: Codes, exec_mask: Mask) -> MonoWave:
+        """The next whole frames of each seat."""
+        latents = self.quantizer.decode(codes)
+        spectrum = self._expanded(latents, self.gain.step(state.network, latents, exec_mask))
+        return self.synthesis.step(state.synthesis, spectrum, exec_mask)
+
+    def _latents(self, x: Float[Tensor, "B N T"]) -> Latent:
+        return self.to_latent(x) + self.encoder(x)
+
+    def _wave(self, latents: Latent) -> MonoWave:
+        return self.synthesis(self._expanded(latents, self.gain(latents)))
+
+    def _compressed(self, spectrum: Float[Tensor, "B hop hops"]) -> Float[Tensor, "B N T"]:
+        """Hops to frames, each divided by the square root of its level: half the dynamic range."""
+        x = spectrum.unflatten(2, (-1, self.config.hops_per_frame)).transpose(2, 3).flatten(1, 2)
+        return x / (x.square().mean(dim=1, keepdim=True) + LEVEL_FLOOR) ** 0.25
+
+    def _expanded(self, latents: Latent, gain: Float[Tensor, "B N T"]) -> Float[Tensor, "B hop hops"]:
+        """The inverse of `_compressed`: a compressed frame's level is the square root of what it was."""
+        x = self.from_latent(latents) * (MAX_LOG_GAIN * torch.tanh(gain)).exp()
+        x = x * (x.square().mean(dim=1, keepdim=True) + LEVEL_FLOOR).sqrt()
+        return x.unflatten(1, (-1, self.config.hops_per_frame)).transpose(2, 3).flatten(2, 3)
+
+    def _check(self, wave: MonoWave) -> None:
+        frame = self.config.frame_samples
+        assert wave.shape[-1] % frame == 0, f"{wave.shape[-1]} samples are no whole frames of {frame}"

@@ -1,0 +1,32 @@
+"""The smallest real S2S model: random weights from a fixed seed, for tests of what is built around it.
+
+The weights are several times larger than a fresh model's, so that tokens depend clearly on what came
+before and on voice and style: a model near zero would say the same to everyone.
+"""
+
+import torch
+
+from paluku.s2s.model import DepthConfig, S2SConfig, S2SModel
+
+K, V = 4, 32
+CONFIG = S2SConfig(
+    num_codebooks=K,
+    codebook_size=V,
+    dim=32,
+    layers=1,
+    heads=2,
+    window=8,
+    depth=DepthConfig(dim=16, layers=1, heads=2),
+)
+
+
+def tiny_s2s(seed: int = 0) -> S2SModel:
+    """In eval mode, on the CPU."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = S2SModel(CONFIG)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() > 1:
+                    weight.mul_(10)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paluku.nn.state import leaves, reset_
+from paluku.nn.transformer import SwiGLU, Transformer, TransformerState
+
+D, W, LAYERS = 16, 5, 2
+ALL = torch.ones(2, dtype=torch.bool)
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    torch.manual_seed(0)
+    return Transformer(D, LAYERS, heads=2, window=W).eval().requires_grad_(False)
+
+
+def noise(frames: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, frames, D, generator=torch.Generator().manual_seed(seed))
+
+
+def stream(model: Transformer, state: TransformerState, x: torch.Tensor) -> torch.Tensor:
+    return torch.stack([model.step(state, frame, ALL) for frame in x.unbind(1)], dim=1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(frames=st.integers(1, 4 * W), seed=st.integers(0, 99))
+def test_streaming_equals_the_whole_sequence_at_any_length(
+    model: Transformer, frames: int, seed: int
+) -> None:
+    x = noise(frames, seed)
+    torch.testing.assert_close(stream(model, model.init_state(2), x), model(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("changed", [0, 7, 19])
+def test_output_depends_on_the_past_within_reach_and_on_nothing_else(
+    model: Transformer, changed: int
+) -> None:
+    x = noise(20)
+    other = x.clone()
+    other[:, changed] += 1
+    moved = (model(x) - model(other)).abs().amax(dim=(0, 2)) > 1e-7
+    reach = LAYERS * (W - 1)
+    assert moved.tolist() == [changed <= t <= changed + reach for t in range(20)]
+
+
+def test_after_a_year_a_stream_still_equals_a_fresh_one(model: Transformer) -> None:
+    x, late = noise(3 * W), model.init_state(2)
+    late.position.fill_(25 * 3600 * 24 * 366)
+    # What a ring held before falls out of reach after LAYERS * (W - 1) frames.
+    old, fresh = stream(model, late, x), stream(model, model.init_state(2), x)
+    reach = LAYERS * (W - 1)
+    torch.testing.assert_close(old[:, reach:], fresh[:, reach:], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(old[:, 0], fresh[:, 0], atol=1e-3), "a full ring of zeros is not an empty one"
+
+
+def test_a_seat_that_does_not_run_keeps_its_state_bit_for_bit(model: Transformer) -> None:
+    state, x = model.init_state(2), noise(W + 2)
+    stream(model, state, x)
+    before = [leaf.clone() for leaf in leaves(state)]
+    model.step(state, x[:, 0], torch.tensor([True, False]))
+    for was, now in zip(before, leaves(state), strict=True):
+        assert torch.equal(was[1], now[1])
+        assert not torch.equal(was[0], now[0])
+
+
+def test_a_fresh_seat_that_does_not_run_gives_finite_values(model: Transformer) -> None:
+    assert model.step(model.init_state(2), noise(1)[:, 0], torch.zeros(2, dtype=torch.bool)).isfinite().all()
+
+
+def test_a_reset_seat_equals_a_fresh_one(model: Transformer) -> None:
+    used, fresh, x = model.init_state(2), model.init_state(2), noise(W + 3)
+    stream(model, used, noise(W + 1, seed=9))
+    reset_(used, ALL)
+    assert torch.equal(stream(model, used, x), stream(model, fresh, x))
+
+
+def test_swiglu_is_its_formula() -> None:
+    torch.manual_seed(0)
+    layer, x = SwiGLU(12), torch.randn(3, 12)
+    gate, value = x @ layer.project_in.weight[:32].T, x @ layer.project_in.weight[32:].T
+    expected = (gate / (1 + torch.exp(-gate)) * value) @ layer.project_out.weight.T
+    torch.testing.assert_close(layer(x), expected)
