@@ -1,0 +1,100 @@
+"""Causal self-attention over the last `W` frames: a whole sequence at once, or a frame at a time.
+
+The stream keeps keys and values in a ring of `W` slots per seat: the frame at position `p` lies in slot
+`p mod W` until position `p + W` takes it. The full-sequence form sees the same sliding window, so that
+both agree at any length. Keys are stored rotated by their own position (see `rope`).
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from paluku.nn.rope import Rotation, rotate
+from paluku.shapes import Mask, Sequence
+
+
+class KeyValues(NamedTuple):
+    """A ring cache; empty slots are zero and not attended to."""
+
+    keys: Float[Tensor, "B H W E"]
+    values: Float[Tensor, "B H W E"]
+
+
+class CausalSelfAttention(nn.Module):
+    """`H` heads of `E = D / H` channels that see their own frame and the `W - 1` before it."""
+
+    def __init__(self, dim: int, heads: int, window: int) -> None:
+        super().__init__()
+        assert dim % heads == 0, f"{heads} heads do not divide a width of {dim}"
+        self.heads, self.channels, self.window = heads, dim // heads, window
+        self.project_in = nn.Linear(dim, 3 * dim, bias=False)
+        self.project_out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Sequence, rotation: Rotation) -> Sequence:
+        """The whole sequence, which begins at position 0."""
+        queries, keys, values = self._split(x)
+        length = x.shape[1]
+        attended = F.scaled_dot_product_attention(
+            rotate(queries, rotation),
+            rotate(keys, rotation),
+            values,
+            attn_mask=sliding_window(length, self.window, x.device) if length > self.window else None,
+            is_causal=length <= self.window,
+        )
+        return self.project_out(attended.transpose(1, 2).flatten(2))
+
+    def init_state(self, batch: int) -> KeyValues:
+        """Empty rings."""
+        shape = batch, self.heads, self.window, self.channels
+        return KeyValues(self.project_in.weight.new_zeros(shape), self.project_in.weight.new_zeros(shape))
+
+    def step(
+        self,
+        state: KeyValues,
+        x: Float[Tensor, "B D"],
+        position: Int[Tensor, "B"],
+        rotation: Rotation,
+        exec_mask: Mask,
+    ) -> Float[Tensor, "B D"]:
+        """The next frame of each seat, at `position` (frames since the seat was fresh)."""
+        queries, keys, values = self._split(x[:, None])
+        write_(state.keys, rotate(keys, rotation)[:, :, 0], position, exec_mask)
+        write_(state.values, values[:, :, 0], position, exec_mask)
+        seen = filled(position, self.window)[:, None, None]
+        attended = F.scaled_dot_product_attention(
+            rotate(queries, rotation), state.keys, state.values, attn_mask=seen
+        )
+        return self.project_out(attended.flatten(1))
+
+    def _split(self, x: Sequence) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each `[B, H, T, E]`."""
+        heads = self.project_in(x).unflatten(-1, (3, self.heads, self.channels))
+        queries, keys, values = heads.permute(2, 0, 3, 1, 4)
+        return queries, keys, values
+
+
+def sliding_window(length: int, window: int, device: torch.device) -> Bool[Tensor, "T T"]:
+    """True where row (query) may see column (key)."""
+    place = torch.arange(length, device=device)
+    age = place[:, None] - place
+    return (age >= 0) & (age < window)
+
+
+def filled(position: Int[Tensor, "B"], window: int) -> Bool[Tensor, "B W"]:
+    """Which slots hold a frame once `position` is written: all, from position `W - 1` on."""
+    slots = torch.arange(window, device=position.device)
+    return (position[:, None] - slots) % window <= position[:, None]
+
+
+def write_(
+    ring: Float[Tensor, "B H W E"],
+    value: Float[Tensor, "B H E"],
+    position: Int[Tensor, "B"],
+    exec_mask: Mask,
+) -> None:
+    """Put each seat's value in its slot, in place, where `exec_mask`; touches one slot a seat only."""
+    seats, slots = torch.arange(len(ring), device=ring.device), position % ring.shape[2]
+    ring[seats, :, slots] = torch.where(exec_mask[:, None, None], value, ring[seats, :, slots])
