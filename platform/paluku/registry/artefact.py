@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import safetensors
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,7 +34,7 @@ class Card(Config):
     config_sha256: str
     step: int = 0
     run_id: str = ""
-    parents: dict[str, str] = {}
+    parents: dict[str, str] = Field(default_factory=dict)
 
     @property
     def hash(self) -> str:

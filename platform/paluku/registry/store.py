@@ -1,0 +1,85 @@
+"""Bundles in the MLflow model registry: registered under a name, found by alias or version."""
+
+import re
+import tempfile
+from pathlib import Path
+
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from paluku.errors import CheckpointError, ServiceError
+from paluku.registry.bundle import BUNDLE, read_bundle
+from paluku.registry.server import check_server
+
+CHAMPION = "champion"
+MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+def register(bundle: Path, name: str, tracking_uri: str, run_id: str, alias: str = CHAMPION) -> int:
+    """Upload a bundle to a run, register it as a new version, and point the alias at it.
+
+    Raises:
+        CheckpointError: when the bundle is not whole.
+        ServiceError: when the server is not there.
+    """
+    card = read_bundle(bundle)
+    check_server(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    client.log_artifacts(run_id, str(bundle), "bundle")
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(
+            name, description="Speech-to-speech bundles: codec, S2S model, tokenizer"
+        )
+    source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
+    tags = {f"{part}_hash": value for part, value in card.model_dump(exclude={"schema_version"}).items()}
+    version = client.create_model_version(name, source, run_id=run_id, tags=tags)
+    client.set_registered_model_alias(name, alias, str(version.version))
+    return int(version.version)
+
+
+def fetch(uri: str, tracking_uri: str, cache: Path) -> Path:
+    """A bundle's folder: a local path as it is, `models:/NAME@ALIAS` or `models:/NAME/VERSION` downloaded.
+
+    A version is downloaded once; several processes may fetch it at the same time.
+
+    Raises:
+        CheckpointError: when there is no such model, alias or version, or the bundle is damaged.
+        ServiceError: when the server is not there.
+    """
+    match = MODEL_URI.fullmatch(uri)
+    if match is None:
+        if uri.startswith("models:"):
+            raise CheckpointError(f"{uri!r} is neither models:/NAME@ALIAS nor models:/NAME/VERSION")
+        read_bundle(Path(uri))
+        return Path(uri)
+    check_server(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    try:
+        if match["alias"]:
+            version = client.get_model_version_by_alias(match["name"], match["alias"])
+        else:
+            version = client.get_model_version(match["name"], match["version"])
+    except MlflowException as error:
+        raise CheckpointError(
+            f"{uri} is not in the registry at {tracking_uri}; run jobs/promote.py"
+        ) from error
+    # The run names the bytes: after a registry was made anew, version 1 is another bundle.
+    folder = cache / f"{match['name']}-{version.version}-{version.run_id}"
+    if not (folder / BUNDLE).is_file():
+        _download(version.source or "", tracking_uri, folder)
+    read_bundle(folder)
+    return folder
+
+
+def _download(source: str, tracking_uri: str, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as scratch:
+        try:
+            fetched = Path(
+                download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=tracking_uri)
+            )
+            fetched.rename(folder)
+        except (MlflowException, OSError) as error:
+            if not (folder / BUNDLE).is_file():  # else another process was faster: its copy is as good
+                raise ServiceError(f"{source} cannot be fetched from {tracking_uri} ({error})") from error

@@ -1,0 +1,98 @@
+"""Runs in MLflow: created by a job's driver, written to by rank 0, continued by a resumed run."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from paluku.config import Config
+from paluku.registry.server import check_server
+
+PARAM_CHARACTERS = 6000  # MLflow's limit for a parameter's value
+
+
+def create_run(
+    tracking_uri: str, experiment: str, name: str, config: Config, tags: Mapping[str, str] | None = None
+) -> str:
+    """A new run with the flattened configuration as its params; gives the run id.
+
+    Raises:
+        ServiceError: when the server is not there.
+    """
+    check_server(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    found = client.get_experiment_by_name(experiment)
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+    run_id = client.create_run(experiment_id, run_name=name).info.run_id
+    client.log_batch(
+        run_id,
+        params=[
+            Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in _flat(config.model_dump(mode="json"))
+        ],
+        tags=[
+            RunTag(key, value) for key, value in {"config_sha256": config.digest(), **(tags or {})}.items()
+        ],
+    )
+    client.log_text(run_id, config.to_json(), "config.json")
+    return run_id
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def end_run(tracking_uri: str, run_id: str, *, finished: bool) -> None:
+    """Close a run as FINISHED or FAILED."""
+    MlflowClient(tracking_uri).set_terminated(run_id, "FINISHED" if finished else "FAILED")
+
+
+class MlflowReporter:
+    """Implements `training.ports.Reporter` for one worker; only rank 0 speaks."""
+
+    def __init__(self, tracking_uri: str, run_id: str, *, speaks: bool) -> None:
+        self._client = MlflowClient(tracking_uri)
+        self._run_id = run_id
+        self._speaks = speaks
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run."""
+        return self._run_id
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Log step-keyed metrics in one request."""
+        if self._speaks:
+            now_ms = round(time.time() * 1000)
+            self._client.log_batch(
+                self._run_id, metrics=[Metric(key, value, now_ms, step) for key, value in values.items()]
+            )
+
+    def artifact(self, path: Path, folder: str) -> None:
+        """Upload one file."""
+        if self._speaks:
+            self._client.log_artifact(self._run_id, str(path), folder)
+
+    def checkpoint(self, folder: Path | None, step: int) -> None:  # noqa: ARG002 (the folder's name says it)
+        """Upload the checkpoint's files, so that the run holds what it made."""
+        if self._speaks and folder is not None:
+            self._client.log_artifacts(self._run_id, str(folder), f"checkpoints/{folder.name}")
+
+
+@contextmanager
+def system_metrics(tracking_uri: str, run_id: str, *, speaks: bool) -> Iterator[None]:
+    """CPU, memory, disk and GPU use, sampled into the run while the block lasts."""
+    if not speaks:
+        yield
+        return
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_system_metrics_sampling_interval(5)
+    with mlflow.start_run(run_id=run_id, log_system_metrics=True):
+        yield
