@@ -4,7 +4,7 @@ A stage holds `num_seats` seats and steps any subset of them at once. Messages a
 that whoever carries them (a socket, a Serve handle) needs no torch.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class History(NamedTuple):
     reply: np.ndarray  # [F, 1 + K], as Converse gave it
 
 
+@runtime_checkable
 class Stage(Protocol):
     """One part of the graph. Law: a seat's output depends on that seat's own inputs alone."""
 

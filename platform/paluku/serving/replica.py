@@ -1,0 +1,92 @@
+"""One stage in a Serve replica. Only here is a model loaded; torch is imported only inside."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from paluku.config import AbsolutePath, Config
+from paluku.serving.ports import StageCard
+from paluku.streaming.ports import Batch, Conditions, Stage
+from paluku.units import frame_samples
+
+StageName = Literal["encode", "converse", "decode"]
+
+
+class ReplicaConfig(Config):
+    """Where the model is, and how much of a machine it gets."""
+
+    bundle: str  # a bundle's folder, models:/NAME@ALIAS or models:/NAME/VERSION
+    tracking_uri: str
+    cache: AbsolutePath  # where bundles from the registry are kept
+    num_seats: int
+    torch_threads: int
+
+
+class StageReplica:
+    """A deployment around the stage port. Every call runs to its end before the next begins.
+
+    The calls are `async` and never await, so that Serve runs them on its event loop in the order of
+    their arrival: a step's compute blocks the loop, and nothing else of this process has work then.
+    """
+
+    def __init__(self, name: StageName, config: ReplicaConfig) -> None:
+        import torch
+
+        torch.set_num_threads(config.torch_threads)
+        self._stage, self._card, width = _load(name, config)
+        _warm_up(self._stage, width)
+
+    async def card(self) -> dict[str, Any]:
+        """`StageCard`, as plain values."""
+        return self._card.model_dump()
+
+    async def open(self, seat: int, conditions: dict[str, Any]) -> None:
+        """Make a seat fresh for a new session."""
+        self._stage.open(seat, Conditions(**conditions))
+
+    async def step(self, seats: np.ndarray, payload: np.ndarray) -> np.ndarray:
+        """One frame in, one frame out for each seat of the batch."""
+        return self._stage.step(Batch(seats, payload)).payload
+
+    async def close(self, seat: int) -> None:
+        """End a session."""
+        self._stage.close(seat)
+
+
+def _load(name: StageName, config: ReplicaConfig) -> tuple[Stage, StageCard, int]:
+    """The stage, what it says of itself, and how many numbers a row of its input has.
+
+    Raises:
+        CheckpointError: when the bundle is missing or damaged.
+        ServiceError: when the registry is not there.
+    """
+    from paluku.registry.bundle import load_codec, load_s2s, load_tokenizer, read_bundle
+    from paluku.registry.store import fetch
+    from paluku.streaming.stages import ConverseStage, DecodeStage, EncodeStage
+
+    folder = fetch(config.bundle, config.tracking_uri, config.cache)
+    codec, tokenizer = load_codec(folder), load_tokenizer(folder)
+    card = StageCard(
+        stage=name,
+        bundle=read_bundle(folder).digest(),
+        num_seats=config.num_seats,
+        sample_rate_hz=codec.sample_rate_hz,
+        frame_samples=frame_samples(codec.sample_rate_hz, codec.frame_rate_hz),
+        tokenizer=tokenizer.to_json(),
+    )
+    match name:
+        case "encode":
+            return EncodeStage(codec, config.num_seats), card, card.frame_samples
+        case "decode":
+            return DecodeStage(codec, config.num_seats), card, codec.num_codebooks
+        case "converse":
+            model = load_s2s(folder)
+            card = card.model_copy(update={"acoustic_delay_frames": model.config.acoustic_delay})
+            return ConverseStage(model, config.num_seats), card, codec.num_codebooks
+
+
+def _warm_up(stage: Stage, width: int) -> None:
+    """One step before the first session: the first pays for allocations and lazy imports."""
+    stage.open(0, Conditions())
+    stage.step(Batch(np.zeros(1, np.int32), np.zeros((1, width), np.int16)))
+    stage.close(0)
