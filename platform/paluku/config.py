@@ -8,12 +8,21 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from paluku.errors import ConfigError
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path} must be absolute: a job's working directory is temporary")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Config(BaseModel):
@@ -62,7 +71,8 @@ def resolve(model: type[Model], values: object, origin: str) -> Model:
 def _complaint(model: type[BaseModel], error: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "(whole file)"
     if error["type"] != "extra_forbidden":
-        return f"{key}: {error['msg']} (got {error['input']!r})" if error["loc"] else str(error["msg"])
+        reason = str(error["msg"]).removeprefix("Value error, ")
+        return f"{key}: {reason} (got {error['input']!r})"
     known = ", ".join(sorted(model.model_fields))
     return f"unknown key {key!r}; remove it or check its spelling (top-level keys are: {known})"
 
@@ -113,12 +123,28 @@ def apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def from_command_line(model: type[Model], description: str, argv: Sequence[str] | None = None) -> Model:
-    """The standard command line of a job: `CONFIG.yaml [key.sub=value ...]`."""
+def command_line(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The standard command line of a job: `CONFIG.yaml [key.sub=value ...]`, as `.config`, `.overrides`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("config", help="YAML file; see jobs/configs/")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="settings that win over the file"
     )
-    arguments = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def from_command_line(model: type[Model], description: str, argv: Sequence[str] | None = None) -> Model:
+    """The configuration that the standard command line names."""
+    arguments = command_line(description, argv)
     return load(model, arguments.config, arguments.overrides)
+
+
+def split_section(overrides: Sequence[str], section: str) -> tuple[dict[str, Any], list[str]]:
+    """The values set below `section.`, and the overrides that are not.
+
+    Raises:
+        ConfigError: as `apply`.
+    """
+    inside = [override for override in overrides if override.startswith(f"{section}.")]
+    outside = [override for override in overrides if not override.startswith(f"{section}.")]
+    return apply({}, inside).get(section, {}), outside

@@ -27,6 +27,10 @@ class CheckpointError(PalukuError):
     """A checkpoint or bundle whose files, hash or configuration do not match."""
 
 
+class TrainingError(PalukuError):
+    """A training run that cannot go on: its loss is no number any more."""
+
+
 class StorageError(PalukuError):
     """A place to write to that is full, read-only or not absolute."""
 
@@ -39,7 +43,7 @@ class ProtocolError(PalukuError):
     """A message that breaks the wire protocol."""
 
 
-class SeatsExhausted(PalukuError):
+class SeatsExhausted(PalukuError):  # noqa: N818 (a state of the house, not a fault)
     """No seat is free; the caller may come back after `retry_s` seconds."""
 
     def __init__(self, message: str, retry_s: float) -> None:

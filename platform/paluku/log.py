@@ -18,3 +18,4 @@ def to_stderr(level: int = logging.INFO) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
     root.addHandler(handler)
     root.setLevel(level)
+    root.propagate = False  # Ray gives its workers a root handler: every line would come twice

@@ -1,0 +1,111 @@
+"""The whole path on this machine: corpus, codec, tokens, S2S, registry, Serve, a real-time stream."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.stack import Stack, recordings
+from jobs.submit import ROOT
+from paluku.corpus.demo import demo_question
+from paluku.errors import ServiceError, exits_cleanly
+from paluku.registry.artefact import read_card
+
+HOME = ROOT / ".paluku"
+CONFIGS = "jobs/configs"
+console = Console()
+seconds: dict[str, float] = {}
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """A heading, and how long it took."""
+    console.rule(f"[bold]{name}", align="left")
+    began = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - began, 1)
+    console.print(f"[green]{name}: {seconds[name]} s")
+
+
+@exits_cleanly
+def main() -> None:
+    """Run every stage; end with the table of what was measured and where things are."""
+    HOME.mkdir(exist_ok=True)
+    speech = recordings()
+    with ExitStack() as running:
+        with stage("start Ray and MLflow"):
+            stack = running.enter_context(Stack(HOME))
+        run_path(stack, speech)
+        with stage("deploy"):
+            stack.deploy("models:/paluku@champion")
+        with stage("stream"):
+            report = stream(stack, demo_question(speech, HOME / "question.wav"))
+        show(report, stack)
+
+
+def run_path(stack: Stack, speech: Path | None) -> None:
+    """Corpus to registry, each stage a job on the cluster."""
+    with stage("corpus"):
+        real = [f"recordings={speech}"] if speech else []
+        stack.job("build_corpus", f"{CONFIGS}/build_corpus.demo.yaml", f"out={HOME / 'corpus'}", *real)
+    with stage("codec training"):
+        corpus, codec = HOME / "corpus" / "utterances", HOME / "codec"
+        placed = stack.train_placement()
+        stack.job(
+            "train_codec", f"{CONFIGS}/train_codec.demo.yaml", f"corpus={corpus}", f"out={codec}", *placed
+        )
+    with stage("tokens"):
+        dialogues, tokens = HOME / "corpus" / "dialogues", HOME / "tokens"
+        paths = [f"dialogues={dialogues}", f"codec={codec / 'final'}", f"out={tokens}"]
+        stack.job("extract_tokens", f"{CONFIGS}/extract_tokens.demo.yaml", *paths)
+    with stage("S2S training"):
+        s2s = HOME / "s2s"
+        stack.job("train_s2s", f"{CONFIGS}/train_s2s.demo.yaml", f"tokens={tokens}", f"out={s2s}", *placed)
+    with stage("registry"):
+        parts = [f"codec={codec / 'final'}", f"s2s={s2s / 'final'}", f"out={HOME / 'bundle'}"]
+        stack.job("promote", f"{CONFIGS}/promote.yaml", *parts, f"tracking_uri={stack.mlflow.uri}")
+
+
+def stream(stack: Stack, question: Path) -> dict[str, Any]:
+    """Speak a file to the endpoint in real time, with the client's own command line."""
+    reply = ["--out", str(HOME / "reply.wav"), "--url", stack.websocket_url, "--json"]
+    command = [sys.executable, "-m", "paluku.client", str(question), *reply]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise ServiceError(f"the client ended with exit code {done.returncode}; its own line above says why")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def show(report: dict[str, Any], stack: Stack) -> None:
+    """The table a person wants, and the same as JSON."""
+    reaction = report["reaction"]
+    runs = {kind: read_card(HOME / kind / "final").run_id for kind in ("codec", "s2s")}
+    table = Table(title="paluku demo", show_header=False)
+    rows = {
+        "reaction latency": "mean {mean_ms} ms, deviation {std_ms} ms, p99 {p99_ms} ms".format(**reaction),
+        "late frames": report["late_frames"],
+        "frames": f"{report['frames_in']} in, {report['frames_out']} out",
+        "tick": f"p50 {report['tick_p50_ms']:.1f} ms, p99 {report['tick_p99_ms']:.1f} ms",
+        "transcript": report["transcript"] or "(none)",
+        **{f"{kind} run": run_id for kind, run_id in runs.items()},
+        "question, reply": f"{HOME / 'question.wav'}, {HOME / 'reply.wav'}",
+        "MLflow data": f"{stack.mlflow.folder} (`make serve` shows it at http://127.0.0.1:5000)",
+        "stages": ", ".join(f"{name} {took} s" for name, took in seconds.items()),
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    console.print(table)
+    (HOME / "demo.json").write_text(
+        json.dumps({"report": report, "runs": runs, "seconds": seconds}, indent=1)
+    )
+
+
+if __name__ == "__main__":
+    main()

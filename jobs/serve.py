@@ -1,0 +1,33 @@
+"""Serve the champion on this machine and keep the MLflow UI up, until Ctrl-C."""
+
+import argparse
+import signal
+
+from jobs.demo import HOME
+from jobs.stack import Stack
+from paluku.errors import ServiceError, exits_cleanly
+
+
+@exits_cleanly
+def main() -> None:
+    """Start, deploy, say where, wait."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8000, help="of the Serve endpoint")
+    parser.add_argument("--mlflow-port", type=int, default=5000)
+    parser.add_argument(
+        "--bundle", default="models:/paluku@champion", help="a registry URI or a bundle's folder"
+    )
+    arguments = parser.parse_args()
+    if not (HOME / "mlflow" / "mlflow.db").exists() and arguments.bundle.startswith("models:"):
+        raise ServiceError(f"no model is registered in {HOME / 'mlflow'} yet; run `make demo` first")
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with Stack(HOME, arguments.port, arguments.mlflow_port) as stack:
+        print(f"MLflow UI  {stack.mlflow.uri}\ndeploying {arguments.bundle} ...", flush=True)
+        stack.deploy(arguments.bundle)
+        print(f"endpoint   {stack.websocket_url}\nstatistics {stack.url}/stats", flush=True)
+        print("Ctrl-C stops all of it", flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

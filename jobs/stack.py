@@ -1,0 +1,140 @@
+"""What `make demo` and `make serve` stand on: a local Ray cluster, an MLflow server, one home folder."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from jobs.submit import ROOT, submit
+from paluku.cluster.local import LocalRay
+from paluku.cluster.ports import LOOPBACK, claim, free_ports
+from paluku.errors import ServiceError
+from paluku.registry.server import LocalMlflow
+
+DEPLOY_TIMEOUT_S = 180
+
+
+class Stack(ExitStack):
+    """`with Stack(home) as stack: ...`; all it starts ends with the block.
+
+    Raises:
+        ServiceError: when a wanted port is taken, or a server does not start.
+    """
+
+    def __init__(self, home: Path, serve_port: int | None = None, mlflow_port: int | None = None) -> None:
+        super().__init__()
+        self.home = home
+        self.serve_port = claim(serve_port, "the Serve endpoint", "pass --port") if serve_port else None
+        mlflow_port = claim(mlflow_port, "MLflow", "pass --mlflow-port") if mlflow_port else free_ports(1)[0]
+        self.mlflow = LocalMlflow(home / "mlflow", mlflow_port)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            self.enter_context(self.mlflow)
+            self.ray = self.enter_context(LocalRay(serve_port=self.serve_port))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where HAProxy answers once the application is deployed."""
+        return f"http://{LOOPBACK}:{self.ray.serve_port}"
+
+    @property
+    def websocket_url(self) -> str:
+        """Where a client speaks."""
+        return f"ws://{LOOPBACK}:{self.ray.serve_port}/ws"
+
+    def job(self, name: str, *arguments: str) -> None:
+        """`ray job submit` one of `jobs/`, and wait for its end.
+
+        Raises:
+            ServiceError: when it fails; what went wrong stands in the job's own lines above.
+        """
+        if code := submit(name, list(arguments), self.ray.env):
+            raise ServiceError(f"job {name} ended with exit code {code}; its own lines above say why")
+
+    def train_placement(self) -> list[str]:
+        """Overrides that place a training job on this stack."""
+        return [f"placement.storage={self.home / 'train'}", f"placement.tracking_uri={self.mlflow.uri}"]
+
+    def deploy(self, bundle: str) -> None:
+        """`serve deploy` the speech application for one machine, and wait until it answers.
+
+        Raises:
+            ServiceError: when the deployment fails or does not come up in time.
+        """
+        config = yaml.safe_load((ROOT / "serve_apps" / "speech.local.yaml").read_text(encoding="utf-8"))
+        config["http_options"]["port"] = self.ray.serve_port
+        (application,) = config["applications"]
+        application["args"] |= {
+            "bundle": bundle,
+            "tracking_uri": self.mlflow.uri,
+            "cache": str(self.home / "models"),
+        }
+        application["runtime_env"] = {"working_dir": f"local://{ROOT}"}
+        path = self.home / "speech.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        serve = str(Path(sys.executable).with_name("serve"))
+        command = [serve, "deploy", str(path), "--address", self.ray.dashboard_url]
+        done = subprocess.run(command, env=self.ray.env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServiceError(f"serve deploy failed: {done.stderr.strip()[-600:]}")
+        self._wait_until_running(application["name"])
+
+    def _wait_until_running(self, application: str) -> None:
+        deadline = time.monotonic() + DEPLOY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            status = self._application(application)
+            if status.get("status") == "DEPLOY_FAILED":
+                raise ServiceError(
+                    f"the application could not be deployed: {status.get('message', '')[-600:]}"
+                )
+            if status.get("status") == "RUNNING" and _answers(f"{self.url}/health"):
+                return
+            time.sleep(0.5)
+        raise ServiceError(f"the application was not up within {DEPLOY_TIMEOUT_S} s; see {self.ray.folder}")
+
+    def _application(self, name: str) -> dict[str, Any]:
+        request = urllib.request.Request(  # noqa: S310 (our own loopback address)
+            f"{self.ray.dashboard_url}/api/serve/applications/",
+            headers={"Authorization": f"Bearer {self.ray.env['RAY_AUTH_TOKEN']}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                return json.load(answer).get("applications", {}).get(name, {})
+        except (urllib.error.URLError, OSError):
+            return {}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def recordings() -> Path | None:
+    """Real speech to learn from: `PALUKU_SPEECH`, else `../shared/speech` beside the repository.
+
+    Raises:
+        ServiceError: when `PALUKU_SPEECH` names no folder.
+    """
+    if named := os.environ.get("PALUKU_SPEECH"):
+        if not Path(named).is_dir():
+            raise ServiceError(f"PALUKU_SPEECH={named} is no folder; unset it or name a folder of recordings")
+        return Path(named).resolve()
+    beside = ROOT.parent / "shared" / "speech"
+    return beside if beside.is_dir() else None

@@ -1,0 +1,159 @@
+"""A training loop under Ray Train: DDP workers, checkpoints in shared storage, one MLflow run.
+
+The loops themselves (`paluku.training`) know nothing of Ray; here each worker gets a reporter that
+speaks to MLflow and Ray at once, and the checkpoint to resume from after a crash.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray.train
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from paluku.cluster.unwrap import user_errors
+from paluku.config import AbsolutePath, Config
+from paluku.errors import StorageError
+from paluku.log import to_stderr
+from paluku.registry.artefact import appearing_whole, read_card
+from paluku.registry.tracking import MlflowReporter, create_run, end_run, system_metrics
+from paluku.training.console import ConsoleReporter
+from paluku.training.ports import Reporter
+from paluku.training.world import World, current_world
+
+
+class Placement(Config):
+    """Where and how widely a loop runs; what is trained stands in the loop's own configuration."""
+
+    storage: AbsolutePath  # a folder that every node reaches
+    tracking_uri: str
+    experiment: str
+    name: str = ""  # naming an earlier run resumes it from its last checkpoint
+    workers: int = 2
+    cpus_per_worker: float = 1
+    use_gpu: bool = False
+    max_failures: int = 2
+    keep_checkpoints: int = 2
+
+
+Loop = Callable[[Any, Reporter, Path | None], Path]
+
+
+class WorkerSettings(NamedTuple):
+    """What travels to each worker."""
+
+    loop: Loop
+    config: Config
+    tracking_uri: str
+    run_id: str
+
+
+class Trained(NamedTuple):
+    """What a finished job leaves."""
+
+    folder: Path
+    run_id: str
+    hash: str
+
+
+def train(loop: Loop, config: Config, out: Path, placement: Placement, tags: Mapping[str, str]) -> Trained:
+    """Run a loop on the cluster; the last checkpoint is copied to `out/final`.
+
+    Raises:
+        PalukuError: what the loop raised, unwrapped from Ray's own exceptions.
+        ServiceError: when the tracking server is not there.
+        StorageError: when the run left no checkpoint, or `out` cannot be written.
+    """
+    name, run_id = _named_run(config, placement, tags)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"settings": WorkerSettings(loop, config, placement.tracking_uri, run_id)},
+        scaling_config=ScalingConfig(
+            num_workers=placement.workers,
+            use_gpu=placement.use_gpu,
+            resources_per_worker={"CPU": placement.cpus_per_worker}
+            | ({"GPU": 1} if placement.use_gpu else {}),
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(placement.storage),
+            failure_config=FailureConfig(max_failures=placement.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=placement.keep_checkpoints),
+        ),
+    )
+    finished = False
+    try:
+        with user_errors():
+            result = trainer.fit()
+        finished = True
+    finally:
+        end_run(placement.tracking_uri, run_id, finished=finished)
+    if result.checkpoint is None:
+        raise StorageError(
+            f"run {name} ended without a checkpoint in {placement.storage}; lower checkpoint_every"
+        )
+    final = out / "final"
+    with appearing_whole(final) as partial:
+        result.checkpoint.to_directory(str(partial))
+    return Trained(final, run_id, read_card(final).hash)
+
+
+def _named_run(config: Config, placement: Placement, tags: Mapping[str, str]) -> tuple[str, str]:
+    """Ray's name and MLflow's id: of a new run, or of the one that an earlier attempt of this name began."""
+    if not placement.name:
+        run_id = create_run(placement.tracking_uri, placement.experiment, "", config, tags)
+        return f"{placement.experiment}-{run_id[:8]}", run_id
+    note = placement.storage / f"{placement.name}.mlflow_run"
+    if not note.is_file():
+        run_id = create_run(placement.tracking_uri, placement.experiment, placement.name, config, tags)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(run_id)
+    return placement.name, note.read_text().strip()
+
+
+def _worker(train_loop_config: dict[str, WorkerSettings]) -> None:
+    settings = train_loop_config["settings"]
+    world = current_world()
+    speaks = world.is_main
+    if speaks:
+        to_stderr()
+    for chatty in ("ray.train", "mlflow"):  # a line for every report and every start; ours say the same
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    mlflow = MlflowReporter(settings.tracking_uri, settings.run_id, speaks=speaks)
+    with ExitStack() as stack:
+        checkpoint = ray.train.get_checkpoint()
+        resume = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
+        stack.enter_context(system_metrics(settings.tracking_uri, settings.run_id, speaks=speaks))
+        settings.loop(settings.config, RayReporter(mlflow, world), resume)
+
+
+class RayReporter:
+    """Implements `training.ports.Reporter`: metrics and files to MLflow, checkpoints to Ray as well."""
+
+    def __init__(self, mlflow: MlflowReporter, world: World) -> None:
+        self._mlflow = mlflow
+        self._console = ConsoleReporter(world)
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run."""
+        return self._mlflow.run_id
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """To MLflow and the log only: Ray's report is a barrier of all workers, too dear for every step."""
+        self._mlflow.metrics(step, values)
+        self._console.metrics(step, values)
+
+    def artifact(self, path: Path, folder: str) -> None:
+        """To MLflow."""
+        self._mlflow.artifact(path, folder)
+
+    def checkpoint(self, folder: Path | None, step: int) -> None:
+        """To Ray (what a restarted worker resumes from) and to MLflow. A barrier of all workers."""
+        ray.train.report(
+            {"step": step}, checkpoint=Checkpoint.from_directory(str(folder)) if folder else None
+        )
+        self._mlflow.checkpoint(folder, step)
