@@ -12,14 +12,15 @@ def main() -> None:
     arguments = command_line(__doc__ or "")
     from paluku.cluster.train import Placement, train
     from paluku.corpus.shards import ShardSet
+    from paluku.registry.tracking import Data
     from paluku.training import codec_loop
 
     placed, overrides = split_section(arguments.overrides, "placement")
     config = load(codec_loop.CodecTrainingConfig, arguments.config, overrides)
     placement = resolve(Placement, {"experiment": "codec", **placed}, "placement")
     corpus = ShardSet(config.corpus, "utterances", "train")
-    tags = {"corpus_hash": corpus.manifest.hash, "utterances": str(len(corpus))}
-    trained = train(codec_loop.run, config, config.out, placement, tags)
+    data = Data("utterances", corpus.manifest.hash, config.corpus)
+    trained = train(codec_loop.run, config, config.out, placement, data)
     print(json.dumps({"codec": str(trained.folder), "run_id": trained.run_id, "hash": trained.hash}))
 
 

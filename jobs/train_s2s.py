@@ -12,14 +12,16 @@ def main() -> None:
     arguments = command_line(__doc__ or "")
     from paluku.cluster.train import Placement, train
     from paluku.corpus.shards import ShardSet
+    from paluku.registry.tracking import Data
     from paluku.training import s2s_loop
 
     placed, overrides = split_section(arguments.overrides, "placement")
     config = load(s2s_loop.S2STrainingConfig, arguments.config, overrides)
     placement = resolve(Placement, {"experiment": "s2s", **placed}, "placement")
     tokens = ShardSet(config.tokens, "tokens", "train")
-    tags = {"tokens_hash": tokens.manifest.hash, "codec_hash": tokens.manifest.parents["codec"]}
-    trained = train(s2s_loop.run, config, config.out, placement, tags)
+    data = Data("tokens", tokens.manifest.hash, config.tokens)
+    parents = {f"{kind}_hash": parent for kind, parent in tokens.manifest.parents.items()}
+    trained = train(s2s_loop.run, config, config.out, placement, data, parents)
     print(json.dumps({"s2s": str(trained.folder), "run_id": trained.run_id, "hash": trained.hash}))
 
 

@@ -1,13 +1,25 @@
-"""Real servers for the tests marked `ray`: one cluster and one MLflow server for the whole run."""
+"""One thread, no deadlines, and real servers for the tests marked `ray`: one of each for the whole run."""
+
+import os
+
+# Several threads on small tensors fight over two cores; and what tests start inherits this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+import torch
 
 from paluku.cluster.local import LocalRay
 from paluku.cluster.ports import free_ports
 from paluku.registry.server import LocalMlflow
+
+torch.set_num_threads(1)
+# A deadline asserts a duration, and machines are noisy.
+hypothesis.settings.register_profile("paluku", deadline=None)
+hypothesis.settings.load_profile("paluku")
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import torch
 import yaml
 
 from paluku.audio import from_pcm16, read, write_wav
 from paluku.cluster.local import LocalRay
-from paluku.codec.native import NativeCodec, NativeCodecConfig
-from paluku.registry.artefact import write_model
-from paluku.registry.bundle import write_bundle
-from paluku.s2s.model import DepthConfig, S2SConfig, S2SModel
-from paluku.tokens.text import CharTokenizer
+from tests.fakes.bundle import tiny_bundle
 
 pytestmark = pytest.mark.ray
 
@@ -31,24 +26,7 @@ RATE_HZ = 16_000
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the shapes that are trained: what they say is noise, how fast is not."""
-    folder = tmp_path_factory.mktemp("bundle")
-    torch.manual_seed(0)
-    codec_config = NativeCodecConfig(latent_dim=16, hidden=16, units=1)
-    s2s_config = S2SConfig(dim=32, layers=1, heads=2, window=16, depth=DepthConfig(dim=16, layers=1, heads=2))
-    tokenizer = CharTokenizer()
-    for name in ("codec", "s2s"):
-        (folder / name).mkdir()
-    codec = write_model(folder / "codec", "codec", codec_config, NativeCodec(codec_config).state_dict())
-    write_model(
-        folder / "s2s",
-        "s2s",
-        s2s_config,
-        S2SModel(s2s_config).state_dict(),
-        parents={"codec": codec.hash, "tokenizer": tokenizer.digest()},
-    )
-    write_bundle(folder / "bundle", folder / "codec", folder / "s2s", tokenizer)
-    return folder / "bundle"
+    return tiny_bundle(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture(scope="module")

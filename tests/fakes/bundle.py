@@ -1,4 +1,4 @@
-"""A whole bundle with random weights of the shapes that are trained: what it says is noise."""
+"""A whole bundle of random weights: what it says is noise, everything around it is real."""
 
 from pathlib import Path
 
@@ -10,28 +10,34 @@ from paluku.registry.bundle import write_bundle
 from paluku.s2s.model import DepthConfig, S2SConfig, S2SModel
 from paluku.tokens.text import CharTokenizer
 
-CODEC = NativeCodecConfig(latent_dim=16, hidden=16, units=1)
-S2S = S2SConfig(dim=32, layers=1, heads=2, window=16, depth=DepthConfig(dim=16, layers=1, heads=2))
-
 
 def tiny_codec(folder: Path, seed: int = 0) -> str:
     """Write a codec's model folder; gives its hash."""
-    torch.manual_seed(seed)
+    config = NativeCodecConfig(latent_dim=16, hidden=16, units=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        codec = NativeCodec(config)
     with appearing_whole(folder) as partial:
-        return write_model(partial, "codec", CODEC, NativeCodec(CODEC).state_dict()).hash
+        return write_model(partial, "codec", config, codec.state_dict()).hash
 
 
-def tiny_s2s(folder: Path, codec_hash: str, seed: int = 0) -> str:
+def tiny_s2s(folder: Path, codec_hash: str, num_codebooks: int = 8, seed: int = 0) -> str:
     """Write the folder of an S2S model that was trained on a codec's tokens; gives its hash."""
-    torch.manual_seed(seed)
+    depth = DepthConfig(dim=16, layers=1, heads=2)
+    config = S2SConfig(num_codebooks=num_codebooks, dim=32, layers=1, heads=2, window=16, depth=depth)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        s2s = S2SModel(config)
     parents = {"codec": codec_hash, "tokenizer": CharTokenizer().digest()}
     with appearing_whole(folder) as partial:
-        return write_model(partial, "s2s", S2S, S2SModel(S2S).state_dict(), parents=parents).hash
+        return write_model(partial, "s2s", config, s2s.state_dict(), parents=parents).hash
 
 
-def tiny_bundle(folder: Path) -> Path:
-    """Write a bundle to `folder`, and its parts beside it."""
-    codec, s2s = folder.with_name("codec"), folder.with_name("s2s")
-    tiny_s2s(s2s, tiny_codec(codec))
-    write_bundle(folder, codec, s2s, CharTokenizer())
-    return folder
+def tiny_bundle(folder: Path, num_codebooks: int = 8) -> Path:
+    """Write codec, S2S model and their bundle below an existing folder; gives the bundle's.
+
+    `num_codebooks` is the S2S model's; the codec has 8.
+    """
+    tiny_s2s(folder / "s2s", tiny_codec(folder / "codec"), num_codebooks)
+    write_bundle(folder / "bundle", folder / "codec", folder / "s2s", CharTokenizer())
+    return folder / "bundle"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from paluku.codec.native import NativeCodecConfig
+from paluku.codec.quantizer import QuantizerConfig
 from paluku.training.codec_loop import CodecTrainingConfig
 
 # The lowest rate that audio files may have: half the samples.
@@ -17,6 +18,7 @@ TINY_CODEC = NativeCodecConfig(
     units=1,
     num_codebooks=4,
     codebook_size=16,
+    quantizer=QuantizerConfig(revive_every=3),
 )
 
 

@@ -1,5 +1,7 @@
 """Laws of a streaming codec: offline, chunked, batched and masked, a seat hears and says the same."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -40,7 +42,7 @@ def codec() -> NativeCodec:
 def chunkings(draw: st.DrawFn) -> list[int]:
     cuts = draw(st.sets(st.integers(1, FRAMES - 1)))
     edges = [0, *sorted(cuts), FRAMES]
-    return [end - start for start, end in zip(edges, edges[1:], strict=False)]
+    return [end - start for start, end in pairwise(edges)]
 
 
 def stream_encode(codec: NativeCodec, state: State, wave: Tensor, chunks: list[int]) -> Tensor:

@@ -41,31 +41,43 @@ def test_ten_steps_equal_five_resume_five(corpus: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(now["optimiser"], was["optimiser"], atol=0, rtol=0)
 
 
-def test_it_learns_to_code_what_it_hears(corpus: Path, tmp_path: Path) -> None:
-    """Silence scores a wave loss of 1 and no SI-SDR. Unlearned codebooks stay above 0.9, unlearned weights near 0 dB."""
+def test_it_learns_one_utterance_by_heart(tmp_path: Path) -> None:
+    """Silence has a wave loss of 1. Broken on purpose, runs end at a loss of 1.17 (no learning rate),
+    0.87 (no k-means) and 0.43 (codebooks that do not follow); this one ends at 0.08.
+    """
+    corpus = write_utterances(tmp_path / "one", train=1, dev=1, duration_s=0.8, rate_hz=RATE_HZ)
     reporter = MemoryReporter()
     config = tiny_run(
         corpus,
-        tmp_path,
-        steps=120,
-        batch=6,
-        quantise_after_steps=30,
-        evaluate_every=120,
-        checkpoint_every=120,
+        tmp_path / "out",
+        steps=150,
+        batch=2,
+        crop_s=0.8,
+        quantise_after_steps=75,
+        learning_rate=1e-2,
+        weights={"mel": 0.1},
+        evaluate_every=150,
+        checkpoint_every=150,
     )
     codec_loop.run(config, reporter)
     losses = [value for _, value in reporter.curve("loss")]
-    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
-    ((_, si_sdr_db),) = reporter.curve("dev_si_sdr_db")
-    assert si_sdr_db > 4
+    assert losses[0] > 0.9
+    assert max(losses[-10:]) < 0.15
+    assert max(value for _, value in reporter.curve("wave")[-10:]) < 0.06
 
 
 def test_two_workers_equal_one_with_twice_the_batch(corpus: Path, tmp_path: Path) -> None:
-    alone = _trained(tiny_run(corpus, tmp_path, batch=4), World(0, 1, torch.device("cpu")))
-    mp.spawn(_worker, (tiny_run(corpus, tmp_path, batch=2), _free_port(), tmp_path), nprocs=2)
+    """Replicas agree bit for bit; with the single worker up to the order of sums.
+
+    Far more frames than codebook entries: a residual of exactly zero would make the nearest entry chance.
+    """
+    config = tiny_run(corpus, tmp_path, batch=8, crop_s=1.0)
+    alone = _trained(config, World(0, 1, torch.device("cpu")))
+    halved = tiny_run(corpus, tmp_path, batch=4, crop_s=1.0)
+    mp.spawn(_worker, (halved, _free_port(), tmp_path), nprocs=2)
     first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
     torch.testing.assert_close(first, second, atol=0, rtol=0)
-    torch.testing.assert_close(first, dict(alone), atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(first, dict(alone), atol=2e-5, rtol=1e-4)
 
 
 def _trained(config: CodecTrainingConfig, world: World) -> Mapping[str, Tensor]:

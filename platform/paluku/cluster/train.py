@@ -19,7 +19,7 @@ from paluku.config import AbsolutePath, Config
 from paluku.errors import StorageError
 from paluku.log import to_stderr
 from paluku.registry.artefact import appearing_whole, read_card
-from paluku.registry.tracking import MlflowReporter, create_run, end_run, system_metrics
+from paluku.registry.tracking import Data, MlflowReporter, create_run, end_run, system_metrics
 from paluku.training.console import ConsoleReporter
 from paluku.training.ports import Reporter
 from paluku.training.world import World, current_world
@@ -59,7 +59,14 @@ class Trained(NamedTuple):
     hash: str
 
 
-def train(loop: Loop, config: Config, out: Path, placement: Placement, tags: Mapping[str, str]) -> Trained:
+def train(
+    loop: Loop,
+    config: Config,
+    out: Path,
+    placement: Placement,
+    data: Data,
+    tags: Mapping[str, str] | None = None,
+) -> Trained:
     """Run a loop on the cluster; the last checkpoint is copied to `out/final`.
 
     Raises:
@@ -67,7 +74,7 @@ def train(loop: Loop, config: Config, out: Path, placement: Placement, tags: Map
         ServiceError: when the tracking server is not there.
         StorageError: when the run left no checkpoint, or `out` cannot be written.
     """
-    name, run_id = _named_run(config, placement, tags)
+    name, run_id = _named_run(config, placement, data, tags)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"settings": WorkerSettings(loop, config, placement.tracking_uri, run_id)},
@@ -101,16 +108,21 @@ def train(loop: Loop, config: Config, out: Path, placement: Placement, tags: Map
     return Trained(final, run_id, read_card(final).hash)
 
 
-def _named_run(config: Config, placement: Placement, tags: Mapping[str, str]) -> tuple[str, str]:
+def _named_run(
+    config: Config, placement: Placement, data: Data, tags: Mapping[str, str] | None
+) -> tuple[str, str]:
     """Ray's name and MLflow's id: of a new run, or of the one that an earlier attempt of this name began."""
+
+    def begin(name: str) -> str:
+        return create_run(placement.tracking_uri, placement.experiment, config, data, name=name, tags=tags)
+
     if not placement.name:
-        run_id = create_run(placement.tracking_uri, placement.experiment, "", config, tags)
+        run_id = begin("")
         return f"{placement.experiment}-{run_id[:8]}", run_id
     note = placement.storage / f"{placement.name}.mlflow_run"
     if not note.is_file():
-        run_id = create_run(placement.tracking_uri, placement.experiment, placement.name, config, tags)
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(run_id)
+        note.write_text(begin(placement.name))
     return placement.name, note.read_text().strip()
 
 

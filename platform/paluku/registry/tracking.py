@@ -1,12 +1,16 @@
 """Runs in MLflow: created by a job's driver, written to by rank 0, continued by a resumed run."""
 
+import getpass
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 from paluku.config import Config
@@ -15,8 +19,22 @@ from paluku.registry.server import check_server
 PARAM_CHARACTERS = 6000  # MLflow's limit for a parameter's value
 
 
+class Data(NamedTuple):
+    """What a run reads: shown by MLflow as the run's dataset."""
+
+    name: str
+    hash: str
+    folder: Path
+
+
 def create_run(
-    tracking_uri: str, experiment: str, name: str, config: Config, tags: Mapping[str, str] | None = None
+    tracking_uri: str,
+    experiment: str,
+    config: Config,
+    data: Data,
+    *,
+    name: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """A new run with the flattened configuration as its params; gives the run id.
 
@@ -25,20 +43,26 @@ def create_run(
     """
     check_server(tracking_uri)
     client = MlflowClient(tracking_uri)
-    found = client.get_experiment_by_name(experiment)
-    experiment_id = found.experiment_id if found else client.create_experiment(experiment)
-    run_id = client.create_run(experiment_id, run_name=name).info.run_id
+    run_name = name or f"{experiment} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
+    run_id = client.create_run(_experiment(client, experiment), run_name=run_name).info.run_id
+    params = _flat(config.model_dump(mode="json"))
+    all_tags = {"config_sha256": config.digest(), "mlflow.user": getpass.getuser(), **(tags or {})}
     client.log_batch(
         run_id,
-        params=[
-            Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in _flat(config.model_dump(mode="json"))
-        ],
-        tags=[
-            RunTag(key, value) for key, value in {"config_sha256": config.digest(), **(tags or {})}.items()
-        ],
+        params=[Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in params],
+        tags=[RunTag(key, value) for key, value in all_tags.items()],
     )
+    source = json.dumps({"uri": str(data.folder)})
+    client.log_inputs(run_id, [DatasetInput(Dataset(data.name, data.hash, "local", source), [])])
     client.log_text(run_id, config.to_json(), "config.json")
     return run_id
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    if found := client.get_experiment_by_name(name):
+        return found.experiment_id
+    # Else the UI takes runs without a logged model for evaluations of a language model.
+    return client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

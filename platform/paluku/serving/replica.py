@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 
 from paluku.config import AbsolutePath, Config
+from paluku.errors import CheckpointError
 from paluku.serving.ports import StageCard
 from paluku.streaming.ports import Batch, Conditions, Stage
 from paluku.units import frame_samples
@@ -57,7 +58,7 @@ def _load(name: StageName, config: ReplicaConfig) -> tuple[Stage, StageCard, int
     """The stage, what it says of itself, and how many numbers a row of its input has.
 
     Raises:
-        CheckpointError: when the bundle is missing or damaged.
+        CheckpointError: when the bundle is missing or damaged, or its parts do not fit.
         ServiceError: when the registry is not there.
     """
     from paluku.registry.bundle import load_codec, load_s2s, load_tokenizer, read_bundle
@@ -81,6 +82,13 @@ def _load(name: StageName, config: ReplicaConfig) -> tuple[Stage, StageCard, int
             return DecodeStage(codec, config.num_seats), card, codec.num_codebooks
         case "converse":
             model = load_s2s(folder)
+            speaks = (model.config.num_codebooks, model.config.codebook_size, model.config.text_vocab)
+            heard = (codec.num_codebooks, codec.codebook_size, tokenizer.vocab_size)
+            if speaks != heard:
+                raise CheckpointError(
+                    f"{folder}: the S2S model has (K, V, text) {speaks}, codec and tokenizer have {heard}; "
+                    "train it on this codec's tokens"
+                )
             card = card.model_copy(update={"acoustic_delay_frames": model.config.acoustic_delay})
             return ConverseStage(model, config.num_seats), card, codec.num_codebooks
 

@@ -15,7 +15,7 @@ def test_synthesis_of_analysis_is_the_wave_one_hop_late() -> None:
 
 
 def test_coefficients_keep_the_energy() -> None:
-    """Parseval: the lapped transform is orthonormal; the wave ends in silence, so that all of it is covered."""
+    """Parseval: the transform is orthonormal. The wave ends in silence, so that all of it is covered."""
     wave = torch.randn(1, 1, 160)
     wave[..., -16:] = 0
     energy = mdct.analysis(16)(wave).square().sum()

@@ -13,7 +13,7 @@ from tests.fakes.bundle import tiny_bundle, tiny_codec, tiny_s2s
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    return tiny_bundle(tmp_path / "bundle")
+    return tiny_bundle(tmp_path)
 
 
 def test_its_parts_are_the_models_that_went_in(bundle: Path) -> None:

@@ -12,8 +12,10 @@ from paluku.config import Config
 from paluku.errors import CheckpointError, ServiceError
 from paluku.registry.server import LocalMlflow, check_server
 from paluku.registry.store import fetch, register
-from paluku.registry.tracking import MlflowReporter, create_run, end_run
+from paluku.registry.tracking import Data, MlflowReporter, create_run, end_run
 from tests.fakes.bundle import tiny_bundle
+
+DATA = Data("utterances", "123", Path("/data/utterances"))
 
 
 class Inner(Config):
@@ -27,7 +29,7 @@ class Recipe(Config):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+    return tiny_bundle(tmp_path_factory.mktemp("bundle"))
 
 
 def test_a_server_that_is_gone_is_said_at_once() -> None:
@@ -49,7 +51,7 @@ def test_a_local_bundle_is_itself(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.ray
 def test_a_run_holds_params_curves_and_files(local_mlflow: LocalMlflow, tmp_path: Path) -> None:
-    run_id = create_run(local_mlflow.uri, "codec", "one", Recipe(), {"corpus_hash": "abc"})
+    run_id = create_run(local_mlflow.uri, "codec", Recipe(), DATA, name="one", tags={"codec_hash": "abc"})
     (tmp_path / "sample.txt").write_text("a")
     for rank, speaks in enumerate((True, False)):
         reporter = MlflowReporter(local_mlflow.uri, run_id, speaks=speaks)
@@ -61,7 +63,8 @@ def test_a_run_holds_params_curves_and_files(local_mlflow: LocalMlflow, tmp_path
     client = MlflowClient(local_mlflow.uri)
     run = client.get_run(run_id)
     assert run.data.params == {"steps": "3", "inner.width": "2"}
-    assert run.data.tags["corpus_hash"] == "abc"
+    assert run.data.tags["codec_hash"] == "abc"
+    assert [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs] == [("utterances", "123")]
     assert [(m.step, m.value) for m in client.get_metric_history(run_id, "loss")] == [(1, 1.0), (2, 0.5)]
     assert {f.path for f in client.list_artifacts(run_id)} == {"config.json", "samples-0"}
     assert run.info.status == "FINISHED"
@@ -71,7 +74,7 @@ def test_a_run_holds_params_curves_and_files(local_mlflow: LocalMlflow, tmp_path
 def test_the_champion_is_fetched_by_several_at_once(
     local_mlflow: LocalMlflow, bundle: Path, tmp_path: Path
 ) -> None:
-    run_id = create_run(local_mlflow.uri, "s2s", "one", Recipe())
+    run_id = create_run(local_mlflow.uri, "s2s", Recipe(), DATA)
     version = register(bundle, "fetched", local_mlflow.uri, run_id)
     found: list[Path] = []
     threads = [

@@ -67,7 +67,7 @@ def test_a_checkpoint_of_another_codec_s_tokens_is_refused(tokens: Path, tmp_pat
 
 def test_tokens_of_more_codebooks_than_the_model_s_are_refused(tokens: Path, tmp_path: Path) -> None:
     model = TINY_S2S.model_copy(update={"num_codebooks": 2})
-    with pytest.raises(CorpusError, match="the model has 2 codebooks; set model.num_codebooks"):
+    with pytest.raises(CorpusError, match=r"the model has 2 codebooks; set model\.num_codebooks"):
         s2s_loop.run(tiny_s2s_run(tokens, tmp_path, model=model), SilentReporter())
 
 

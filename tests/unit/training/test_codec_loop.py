@@ -1,0 +1,107 @@
+"""The codec's training loop: what a run leaves behind, and what it refuses."""
+
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from paluku.audio import read
+from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.config import load, resolve
+from paluku.errors import CheckpointError, ConfigError, CorpusError, TrainingError
+from paluku.registry.artefact import read_model
+from paluku.training import codec_loop
+from paluku.training.codec_loop import CodecTrainingConfig
+from paluku.training.console import ConsoleReporter
+from paluku.training.crops import CropBatch
+from paluku.training.world import World, current_world
+from tests.fakes.training import RATE_HZ, TINY_CODEC, MemoryReporter, tiny_run
+from tests.fakes.utterances import write_utterances
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("utterances")
+    return write_utterances(folder, train=4, dev=2, duration_s=0.6, rate_hz=RATE_HZ)
+
+
+def test_a_run_leaves_checkpoints_samples_and_curves(corpus: Path, tmp_path: Path) -> None:
+    reporter = MemoryReporter(run_id="run-7")
+    last = codec_loop.run(tiny_run(corpus, tmp_path), reporter)
+    assert last == tmp_path / "step-000010"
+    assert reporter.checkpoints == [(tmp_path / "step-000005", 5), (last, 10)]
+    assert [step for step, _ in reporter.curve("loss")] == list(range(1, 11))
+    assert {"wave", "mel", "commitment", "learning_rate", "audio_s_per_s"} <= reporter.reported[5][1].keys()
+    measured = reporter.reported[-1][1]
+    assert 1 <= measured["dev_codebook_3_perplexity"] <= TINY_CODEC.codebook_size
+    assert 0 < measured["dev_codebook_share_used"] <= 1
+    assert math.isfinite(measured["dev_si_sdr_db"])
+    card, config, weights = read_model(last, "codec", NativeCodecConfig)
+    NativeCodec(config).load_state_dict(weights)
+    assert (card.step, card.run_id, list(card.parents)) == (10, "run-7", ["corpus"])
+
+
+def test_samples_are_a_clip_before_and_after_and_their_picture(corpus: Path, tmp_path: Path) -> None:
+    reporter = MemoryReporter()
+    codec_loop.run(tiny_run(corpus, tmp_path, checkpoint_every=10), reporter)
+    paths = {path.name: path for path, _ in reporter.artifacts}
+    assert {folder for _, folder in reporter.artifacts} == {"samples/step-000010"}
+    assert paths.keys() == {"original.wav", "decoded.wav", "spectrograms.png"}
+    original, decoded = (read(paths[name]) for name in ("original.wav", "decoded.wav"))
+    assert original[1] == decoded[1] == RATE_HZ
+    assert len(original[0]) == len(decoded[0]) == int(0.8 * RATE_HZ)
+    assert abs(original[0]).max() > 0.1
+    assert paths["spectrograms.png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_resuming_a_finished_run_reports_its_checkpoint_again(corpus: Path, tmp_path: Path) -> None:
+    done = codec_loop.run(tiny_run(corpus, tmp_path / "a"), MemoryReporter())
+    reporter = MemoryReporter()
+    again = codec_loop.run(tiny_run(corpus, tmp_path / "b"), reporter, resume=done)
+    assert reporter.checkpoints == [(again, 10)]
+    assert (again / "model.safetensors").read_bytes() == (done / "model.safetensors").read_bytes()
+
+
+def test_another_model_cannot_be_resumed(corpus: Path, tmp_path: Path) -> None:
+    done = codec_loop.run(tiny_run(corpus, tmp_path), MemoryReporter())
+    wider = TINY_CODEC.model_copy(update={"hidden": 24})
+    with pytest.raises(CheckpointError, match="hidden: 16 there, 24 here"):
+        codec_loop.run(tiny_run(corpus, tmp_path / "b", model=wider), MemoryReporter(), resume=done)
+
+
+def test_broken_audio_stops_the_run_before_the_weights_are_spoilt(corpus: Path, tmp_path: Path) -> None:
+    state = codec_loop.build(tiny_run(corpus, tmp_path), World(0, 1, torch.device("cpu")))
+    before = {name: value.clone() for name, value in state.codec.state_dict().items()}
+    broken = CropBatch(torch.full((2, 1, 3200), math.nan), torch.tensor([4, 4]))
+    with pytest.raises(TrainingError, match=r"step 1: the gradient is nan \(loss nan\); lower learning_rate"):
+        codec_loop.step(state, broken)
+    torch.testing.assert_close(state.codec.state_dict(), before, atol=0, rtol=0)
+
+
+def test_a_corpus_without_a_dev_split_is_refused(tmp_path: Path) -> None:
+    corpus = write_utterances(tmp_path / "corpus", train=2, dev=0, duration_s=0.5, rate_hz=RATE_HZ)
+    with pytest.raises(CorpusError, match="no rows in split 'dev'"):
+        codec_loop.run(tiny_run(corpus, tmp_path / "out"), MemoryReporter())
+
+
+def test_a_relative_folder_and_a_run_too_short_to_quantise_are_refused() -> None:
+    values = {"corpus": "here", "out": "/there", "steps": 5}
+    with pytest.raises(ConfigError, match="absolute"):
+        resolve(CodecTrainingConfig, values, "train.yaml")
+    with pytest.raises(ConfigError, match="quantise_after_steps is 50, steps 5"):
+        resolve(CodecTrainingConfig, values | {"corpus": "/here"}, "train.yaml")
+
+
+def test_the_shipped_configuration_fits() -> None:
+    paths = ["corpus=/corpus", "out=/out"]
+    config = load(CodecTrainingConfig, "jobs/configs/train_codec.demo.yaml", paths)
+    assert (config.model.num_codebooks, config.model.codebook_size) == (8, 256)
+
+
+def test_the_console_speaks_on_one_rank(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "paluku"):
+        ConsoleReporter(current_world()).metrics(3, {"loss": 0.25})
+        ConsoleReporter(World(1, 2, torch.device("cpu"))).metrics(3, {"loss": 0.5})
+    assert caplog.messages == ["step 3 loss=0.25"]
