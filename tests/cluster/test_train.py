@@ -19,7 +19,7 @@ from tests.fakes.utterances import write_utterances
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120
-STEPS, CHECKPOINT_EVERY = 120, 20
+STEPS, CHECKPOINT_EVERY = 60, 20
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ TINY_CODEC = NativeCodecConfig(
     units=1,
     num_codebooks=4,
     codebook_size=16,
-    quantizer=QuantizerConfig(revive_every=3),
+    # Forgets quickly, so that entries die and are revived within ten steps.
+    quantizer=QuantizerConfig(decay=0.8, dead_share=0.2, revive_every=2),
 )
 
 

@@ -80,6 +80,15 @@ def test_broken_audio_stops_the_run_before_the_weights_are_spoilt(corpus: Path, 
     torch.testing.assert_close(state.codec.state_dict(), before, atol=0, rtol=0)
 
 
+def test_losses_compare_what_was_said_with_what_was_heard_then(corpus: Path, tmp_path: Path) -> None:
+    codec = codec_loop.build(tiny_run(corpus, tmp_path), World(0, 1, torch.device("cpu"))).codec
+    wave = torch.randn(1, 1, 640)
+    late = torch.nn.functional.pad(wave, (codec.delay_samples, 0))[..., :640]
+    decoded, original = codec_loop.aligned(codec, late, wave)
+    assert decoded.shape[-1] == 640 - 80
+    assert torch.equal(decoded, original)
+
+
 def test_a_corpus_without_a_dev_split_is_refused(tmp_path: Path) -> None:
     corpus = write_utterances(tmp_path / "corpus", train=2, dev=0, duration_s=0.5, rate_hz=RATE_HZ)
     with pytest.raises(CorpusError, match="no rows in split 'dev'"):
