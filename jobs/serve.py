@@ -20,7 +20,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (HOME / "mlflow" / "mlflow.db").exists() and arguments.bundle.startswith("models:"):
         raise ServiceError(f"no model is registered in {HOME / 'mlflow'} yet; run `make demo` first")
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with Stack(HOME, arguments.port, arguments.mlflow_port) as stack:
         print(f"MLflow UI  {stack.mlflow.uri}\ndeploying {arguments.bundle} ...", flush=True)
         stack.deploy(arguments.bundle)

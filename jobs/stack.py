@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,9 @@ class Stack(ExitStack):
 
     def __enter__(self) -> Self:
         super().__enter__()
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # else SIGTERM would leave the servers behind
         try:
             self.enter_context(self.mlflow)
             self.ray = self.enter_context(LocalRay(serve_port=self.serve_port))

@@ -77,7 +77,7 @@ def test_two_workers_equal_one_with_twice_the_batch(corpus: Path, tmp_path: Path
     mp.spawn(_worker, (halved, _free_port(), tmp_path), nprocs=2)
     first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
     torch.testing.assert_close(first, second, atol=0, rtol=0)
-    torch.testing.assert_close(first, dict(alone), atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(first, dict(alone), atol=1e-3, rtol=1e-3)
 
 
 def _trained(config: CodecTrainingConfig, world: World) -> Mapping[str, Tensor]:

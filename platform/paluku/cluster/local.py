@@ -58,6 +58,7 @@ class LocalRay:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # 15 by default: a tick would wait for whatever else runs here
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else every train.report takes 2 s
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
