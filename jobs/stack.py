@@ -39,9 +39,8 @@ class Stack(ExitStack):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        signal.signal(
-            signal.SIGTERM, signal.default_int_handler
-        )  # else SIGTERM would leave the servers behind
+        # Else SIGTERM would leave the servers behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             self.enter_context(self.mlflow)
             self.ray = self.enter_context(LocalRay(serve_port=self.serve_port))

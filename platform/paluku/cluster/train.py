@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from paluku.cluster.unwrap import user_errors
@@ -89,6 +89,7 @@ def train(
             storage_path=str(placement.storage),
             failure_config=FailureConfig(max_failures=placement.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=placement.keep_checkpoints),
+            logging_config=LoggingConfig(log_level="WARNING"),  # our own lines say what Ray's would
         ),
     )
     finished = False
@@ -132,8 +133,7 @@ def _worker(train_loop_config: dict[str, WorkerSettings]) -> None:
     speaks = world.is_main
     if speaks:
         to_stderr()
-    for chatty in ("ray.train", "mlflow"):  # a line for every report and every start; ours say the same
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     mlflow = MlflowReporter(settings.tracking_uri, settings.run_id, speaks=speaks)
     with ExitStack() as stack:
         checkpoint = ray.train.get_checkpoint()
