@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from paluku.errors import CheckpointError, ServiceError
 from paluku.registry.bundle import BUNDLE, read_bundle
 from paluku.registry.server import check_server
+from paluku.registry.tracking import experiment_id
 
 CHAMPION = "champion"
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -19,6 +20,9 @@ MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<vers
 def register(bundle: Path, name: str, tracking_uri: str, run_id: str, alias: str = CHAMPION) -> int:
     """Upload a bundle to a run, register it as a new version, and point the alias at it.
 
+    `run_id` is the S2S model's training run; a model that was trained without this server gets a run
+    of its own in the experiment `registry`.
+
     Raises:
         CheckpointError: when the bundle is not whole.
         ServiceError: when the server is not there.
@@ -26,16 +30,32 @@ def register(bundle: Path, name: str, tracking_uri: str, run_id: str, alias: str
     card = read_bundle(bundle)
     check_server(tracking_uri)
     client = MlflowClient(tracking_uri)
-    client.log_artifacts(run_id, str(bundle), "bundle")
+    run_id = run_id if _has_run(client, run_id) else _own_run(client, bundle)
+    place = f"bundles/{card.s2s}"  # two checkpoints of one run are two bundles
+    client.log_artifacts(run_id, str(bundle), place)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(
             name, description="Speech-to-speech bundles: codec, S2S model, tokenizer"
         )
-    source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
+    source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
     tags = {f"{part}_hash": value for part, value in card.model_dump(exclude={"schema_version"}).items()}
     version = client.create_model_version(name, source, run_id=run_id, tags=tags)
     client.set_registered_model_alias(name, alias, str(version.version))
     return int(version.version)
+
+
+def _has_run(client: MlflowClient, run_id: str) -> bool:
+    try:
+        client.get_run(run_id)
+    except MlflowException:
+        return False
+    return True
+
+
+def _own_run(client: MlflowClient, bundle: Path) -> str:
+    run_id = client.create_run(experiment_id(client, "registry"), run_name=bundle.name).info.run_id
+    client.set_terminated(run_id)
+    return run_id
 
 
 def fetch(uri: str, tracking_uri: str, cache: Path) -> Path:

@@ -44,7 +44,7 @@ def create_run(
     check_server(tracking_uri)
     client = MlflowClient(tracking_uri)
     run_name = name or f"{experiment} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
-    run_id = client.create_run(_experiment(client, experiment), run_name=run_name).info.run_id
+    run_id = client.create_run(experiment_id(client, experiment), run_name=run_name).info.run_id
     params = _flat(config.model_dump(mode="json"))
     all_tags = {"config_sha256": config.digest(), "mlflow.user": getpass.getuser(), **(tags or {})}
     client.log_batch(
@@ -58,7 +58,8 @@ def create_run(
     return run_id
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of this name, which is created when there is none."""
     if found := client.get_experiment_by_name(name):
         return found.experiment_id
     # Else the UI takes runs without a logged model for evaluations of a language model.
