@@ -19,6 +19,7 @@ def main() -> None:
     config = load(codec_loop.CodecTrainingConfig, arguments.config, overrides)
     placement = resolve(Placement, {"experiment": "codec", **placed}, "placement")
     corpus = ShardSet(config.corpus, "utterances", "train")
+    corpus.verify()
     data = Data("utterances", corpus.manifest.hash, config.corpus)
     trained = train(codec_loop.run, config, config.out, placement, data)
     print(json.dumps({"codec": str(trained.folder), "run_id": trained.run_id, "hash": trained.hash}))

@@ -19,6 +19,7 @@ def main() -> None:
     config = load(s2s_loop.S2STrainingConfig, arguments.config, overrides)
     placement = resolve(Placement, {"experiment": "s2s", **placed}, "placement")
     tokens = ShardSet(config.tokens, "tokens", "train")
+    tokens.verify()
     data = Data("tokens", tokens.manifest.hash, config.tokens)
     parents = {f"{kind}_hash": parent for kind, parent in tokens.manifest.parents.items()}
     trained = train(s2s_loop.run, config, config.out, placement, data, parents)

@@ -17,6 +17,8 @@ from paluku.units import PCM16_SCALE
 # Below: telephone bandwidth would be lost. Above: no microphone gives it, so the header is broken.
 MIN_RATE_HZ = 8_000
 MAX_RATE_HZ = 192_000
+# Full scale is 1; a float file may pass it a little, one in other units passes it by far.
+MAX_SAMPLE = 1000.0
 
 
 def read(source: Path | bytes, name: str = "") -> tuple[np.ndarray, int]:
@@ -40,8 +42,8 @@ def read(source: Path | bytes, name: str = "") -> tuple[np.ndarray, int]:
         raise AudioError(
             f"{name} has a rate of {rate_hz} Hz; rates from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz can be used"
         )
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{name} holds NaN or infinite samples; export it again")
+    if not (np.abs(wave) < MAX_SAMPLE).all():  # false for NaN too
+        raise AudioError(f"{name} holds NaN, infinite or absurdly large samples; export it again")
     return wave, int(rate_hz)
 
 

@@ -4,6 +4,7 @@ A config model lives beside the component it describes and derives from `Config`
 """
 
 import argparse
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -37,6 +38,20 @@ class Config(BaseModel):
     def digest(self) -> str:
         """sha256 of the canonical JSON, in hex."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read back a file that holds what `to_json` wrote.
+
+        Raises:
+            ConfigError: when it cannot be read, is no JSON, or does not fit.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{path} cannot be read ({error}); it may be damaged: fetch it again"
+            ) from error
 
     @classmethod
     def from_json(cls, text: str, origin: str) -> Self:
@@ -108,7 +123,7 @@ def apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: when an override has no `=`, or descends into something that has no keys.
     """
-    result: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    result = copy.deepcopy(values)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -119,7 +134,10 @@ def apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"override {override!r}: {parent!r} has no keys below it")
-        place[last] = yaml.safe_load(text)
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {override!r} is not valid YAML: {error}") from error
     return result
 
 

@@ -1,10 +1,15 @@
 """The one exception tree: what a user can mend, said in one line, with exit code 2."""
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
+from typing import NoReturn, Self
 
 EXIT_USER_ERROR = 2
+
+# A place that cannot be written to: full, over its quota, read-only, or somebody else's.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class PalukuError(Exception):
@@ -50,22 +55,35 @@ class SeatsExhausted(PalukuError):  # noqa: N818 (a state of the house, not a fa
         super().__init__(message)
         self.retry_s = retry_s
 
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        """Ray carries errors between processes; more than one argument has to be said."""
+        return type(self), (str(self), self.retry_s)
+
 
 def one_line(error: BaseException) -> str:
     """The error's message on a single line, for a terminal or a log."""
     return " ".join(str(error).split())
 
 
+def _stop(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
 def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
-    """Wrap an entry point: a `PalukuError` becomes one line on stderr and exit code 2."""
+    """Wrap an entry point: a `PalukuError` or a full disk becomes one line on stderr and exit code 2."""
 
     @functools.wraps(main)
     def run() -> None:
         try:
             main()
         except PalukuError as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            sys.exit(EXIT_USER_ERROR)
+            _stop(one_line(error))
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            place = error.filename or "a file"
+            _stop(f"{place} cannot be written ({error.strerror}); free space or choose another place")
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)

@@ -164,6 +164,24 @@ def test_a_frame_answered_more_than_a_tick_late_is_counted() -> None:
     play(script)
 
 
+def test_every_frame_that_a_stall_holds_up_is_late() -> None:
+    async def script(server: Server) -> None:
+        async with client(server) as user:
+            await user.hello()
+            server.stages[1].gate.clear()
+            for number in range(10):
+                await user.say(frame(number))
+                await server.heard(number + 1)
+                await server.tick()
+            server.stages[1].gate.set()
+            while server.service.stats()["frames_out"] < 10:
+                await server.tick()
+            # The last two had waited no longer than a tick and were answered within the next.
+            assert server.service.stats()["frames_late"] >= 8
+
+    play(script)
+
+
 def test_no_free_seat_closes_1013_before_any_sound() -> None:
     async def script(server: Server) -> None:
         async with client(server) as one, client(server) as two, client(server) as three:

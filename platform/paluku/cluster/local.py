@@ -31,7 +31,11 @@ STOP_TIMEOUT_S = 3
 
 
 class LocalRay:
-    """`with LocalRay() as ray: ...`: a head node with HAProxy in front of Serve, bound to loopback.
+    """`with LocalRay() as ray: ...`: a head node with HAProxy in front of Serve.
+
+    The dashboard, the job server and the Serve endpoint listen on loopback. Ray's own ports and
+    HAProxy's statistics and metrics do not (Ray binds them to every interface); the cluster takes work
+    only with the token in `env`. On a shared network put a firewall before the machine.
 
     `env` holds what a client process needs (address, token, Serve's settings); `serve_port` is
     where HAProxy will listen once an application is deployed.
@@ -103,11 +107,17 @@ class LocalRay:
             self._process = subprocess.Popen(
                 self._command(), env=self.env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
+        try:
+            self._wait(self._process)
+        except BaseException:  # Ctrl-C too: whoever waits has not entered the block yet
+            self.stop()
+            raise
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 last_lines = (self.folder / "ray.log").read_text(errors="replace")[-600:]
-                self.stop()
                 raise ServiceError(f"the local Ray cluster did not start; its last lines: {last_lines}")
             time.sleep(0.2)
 

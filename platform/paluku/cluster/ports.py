@@ -10,6 +10,7 @@ LOOPBACK = "127.0.0.1"
 # Ray's workers take theirs from 10002 to 19999, Serve's replicas from 30000 and 40000; ephemeral
 # client ports begin at 32768. Between them nothing of ours or Ray's is handed out unasked.
 FIRST, LAST = 21_000, 29_000
+MAX_PORT = 65_535
 
 
 def free_ports(count: int) -> list[int]:
@@ -34,7 +35,7 @@ def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind(("", port))  # every interface: that is how Ray and HAProxy will ask for it
         except OSError:
             return False
     return True
@@ -46,6 +47,10 @@ def claim(port: int, what: str, how_to_change: str) -> int:
     Raises:
         ServiceError: when it is taken; the message names what wanted it and how to choose another.
     """
+    if not 1 <= port <= MAX_PORT:
+        raise ServiceError(
+            f"port {port}, wanted for {what}, does not exist; {how_to_change} up to {MAX_PORT}"
+        )
     if not is_free(port):
         raise ServiceError(f"port {port}, wanted for {what}, is in use; stop its owner or {how_to_change}")
     return port

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray.train
+from pydantic import Field
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
@@ -32,11 +33,11 @@ class Placement(Config):
     tracking_uri: str
     experiment: str
     name: str = ""  # naming an earlier run resumes it from its last checkpoint
-    workers: int = 2
-    cpus_per_worker: float = 1
+    workers: int = Field(default=2, ge=1)
+    cpus_per_worker: float = Field(default=1, gt=0)
     use_gpu: bool = False
-    max_failures: int = 2
-    keep_checkpoints: int = 2
+    max_failures: int = Field(default=2, ge=0)
+    keep_checkpoints: int = Field(default=2, ge=1)
 
 
 Loop = Callable[[Any, Reporter, Path | None], Path]
@@ -92,13 +93,13 @@ def train(
             logging_config=LoggingConfig(log_level="WARNING"),  # our own lines say what Ray's would
         ),
     )
-    finished = False
     try:
         with user_errors():
             result = trainer.fit()
-        finished = True
-    finally:
-        end_run(placement.tracking_uri, run_id, finished=finished)
+    except BaseException:
+        end_run(placement.tracking_uri, run_id, finished=False)
+        raise
+    end_run(placement.tracking_uri, run_id, finished=True)
     if result.checkpoint is None:
         raise StorageError(
             f"run {name} ended without a checkpoint in {placement.storage}; lower checkpoint_every"

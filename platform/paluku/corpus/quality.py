@@ -14,6 +14,10 @@ class UnusableError(AudioError):
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
+    def __reduce__(self) -> tuple[type["UnusableError"], tuple[str, str]]:
+        """As pickle makes it again."""
+        return type(self), (self.reason, self.detail)
+
 
 class Limits(Config):
     """What a usable wave is like."""

@@ -178,7 +178,7 @@ def read_manifest(folder: Path, kind: Kind | None = None) -> Manifest:
         raise CorpusError(
             f"{folder} holds no {MANIFEST}: it is no corpus, or was not written whole; build it again"
         )
-    manifest = Manifest.from_json(path.read_text(encoding="utf-8"), str(path))
+    manifest = Manifest.from_file(path)
     if kind is not None and manifest.kind != kind:
         raise CorpusError(f"{folder} holds {manifest.kind}, not {kind}; give the folder of the {kind}")
     return manifest
@@ -254,7 +254,10 @@ class ShardSet:
         within = index - int(self._ends[place]) + self._shards[place].rows
         group, offset = divmod(within, ROWS_PER_GROUP)
         table = self._group(place, group)
-        return {name: _value(table.column(name)[offset]) for name in table.column_names}
+        try:
+            return {name: _value(table.column(name)[offset]) for name in table.column_names}
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"{self.folder} is damaged (row {index}: {error}); build it again") from error
 
     def _read_group(self, place: int, group: int) -> pa.Table:
         path = self.folder / self._shards[place].path

@@ -90,7 +90,11 @@ class RecordingFolder:
 
     def _listed(self) -> Iterator[Utterance]:
         manifest = self._folder / MANIFEST_NAME
-        for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines = manifest.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorpusError(f"{manifest} cannot be read ({error}); it must be UTF-8 JSON lines") from error
+        for number, line in enumerate(lines, 1):
             row = _manifest_row(line, f"{manifest}:{number}")
             yield Utterance(
                 id=row.path,

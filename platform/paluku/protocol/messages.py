@@ -34,6 +34,10 @@ class ViolationError(ProtocolError):
         self.code = code
         self.close_code = close_code
 
+    def __reduce__(self) -> tuple[type["ViolationError"], tuple[object, ...]]:
+        """As pickle makes it again."""
+        return type(self), (self.code, str(self), self.close_code)
+
 
 class Hello(Config):
     """Client, first: what it sends and whom it wants to hear."""

@@ -58,14 +58,19 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
     Raises:
         StorageError: when the place cannot be written (full, read-only); nothing is left behind.
     """
-    partial = folder.with_name(folder.name + ".partial")
+    partial, old = (folder.with_name(f"{folder.name}.{word}") for word in ("partial", "old"))
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)  # what was there lives until the new one has its name
         partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     except (OSError, safetensors.SafetensorError) as error:
+        if isinstance(error, FileNotFoundError):  # something to read: the place to write to is made above
+            raise
         raise StorageError(
             f"{folder} cannot be written ({error}); free space or choose another folder"
         ) from error
@@ -106,7 +111,7 @@ def read_card(folder: Path, kind: str | None = None) -> Card:
     """
     if not (folder / CARD).is_file():
         raise CheckpointError(f"{folder} holds no {CARD}: it is no model folder, or was not written whole")
-    card = Card.from_json((folder / CARD).read_text(encoding="utf-8"), str(folder / CARD))
+    card = Card.from_file(folder / CARD)
     if kind is not None and card.kind != kind:
         raise CheckpointError(f"{folder} holds a model of kind {card.kind!r}, not {kind!r}")
     return card
@@ -128,7 +133,7 @@ def read_model(folder: Path, kind: str, model: type[Model]) -> tuple[Card, Model
             f"{folder / WEIGHTS} has sha256 {actual[:12]}, its card says {card.weights_sha256[:12]}; "
             "it is damaged or was exchanged: fetch it again"
         )
-    config = model.from_json((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG))
+    config = model.from_file(folder / CONFIG)
     if (actual := config.digest()) != card.config_sha256:
         raise CheckpointError(
             f"{folder / CONFIG} has sha256 {actual[:12]}, its card says {card.config_sha256[:12]}; "

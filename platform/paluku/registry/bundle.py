@@ -70,7 +70,7 @@ def read_bundle(folder: Path) -> BundleCard:
     """
     if not (folder / BUNDLE).is_file():
         raise CheckpointError(f"{folder} holds no {BUNDLE}: it is no bundle; make one with jobs/promote.py")
-    card = BundleCard.from_json((folder / BUNDLE).read_text(encoding="utf-8"), str(folder / BUNDLE))
+    card = BundleCard.from_file(folder / BUNDLE)
     if card.schema_version != SCHEMA_VERSION:
         raise CheckpointError(
             f"{folder} has bundle schema {card.schema_version}, this version reads {SCHEMA_VERSION}"

@@ -1,6 +1,7 @@
 """A local MLflow server: SQLite for runs, a folder for artifacts, on loopback."""
 
 import contextlib
+import http.client
 import os
 import subprocess
 import sys
@@ -47,10 +48,16 @@ class LocalMlflow:
             self._process = subprocess.Popen(
                 self._command(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=self._env()
             )
+        try:
+            self._wait(self._process, log_path)
+        except BaseException:  # Ctrl-C too: whoever waits has not entered the block yet
+            self.stop()
+            raise
+
+    def _wait(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not answers(self.uri):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
+            if process.poll() is not None or time.monotonic() > deadline:
                 last_lines = log_path.read_text(errors="replace")[-600:]
                 raise ServiceError(f"MLflow did not start in {self.folder}; its last lines: {last_lines}")
             time.sleep(0.2)
@@ -87,7 +94,7 @@ def answers(uri: str) -> bool:
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=3) as answer:  # noqa: S310
             return answer.status == 200
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException):
         return False
 
 
@@ -95,9 +102,12 @@ def check_server(uri: str) -> None:
     """Fail early, before hours of work, when a tracking server is not there.
 
     Raises:
-        ServiceError: when an http(s) URI does not answer. Other URIs (files, databases) are not asked.
+        ServiceError: when the URI has no scheme, or an http(s) one does not answer. Other URIs (files,
+            databases) are not asked.
     """
+    if "://" not in uri:
+        raise ServiceError(f"tracking_uri {uri!r} has no scheme; write http://HOST:PORT, or sqlite:///FILE")
     if uri.startswith(("http://", "https://")) and not answers(uri):
         raise ServiceError(
-            f"no MLflow server answers at {uri}; start one (`make mlflow`) or set tracking_uri to another"
+            f"no MLflow server answers at {uri}; start one (`make serve`) or set tracking_uri to another"
         )

@@ -88,7 +88,10 @@ def fetch(uri: str, tracking_uri: str, cache: Path) -> Path:
     folder = cache / f"{match['name']}-{version.version}-{version.run_id}"
     if not (folder / BUNDLE).is_file():
         _download(version.source or "", tracking_uri, folder)
-    read_bundle(folder)
+    if (actual := read_bundle(folder).s2s) != (registered := (version.tags or {}).get("s2s_hash", actual)):
+        raise CheckpointError(
+            f"{uri} was registered with S2S model {registered}, but {folder} holds {actual}"
+        )
     return folder
 
 

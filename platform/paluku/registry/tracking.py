@@ -11,10 +11,15 @@ from typing import NamedTuple
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from paluku.config import Config
+from paluku.errors import ServiceError, one_line
+from paluku.log import logger
 from paluku.registry.server import check_server
+
+log = logger("registry.tracking")
 
 PARAM_CHARACTERS = 6000  # MLflow's limit for a parameter's value
 
@@ -75,8 +80,12 @@ def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
 
 
 def end_run(tracking_uri: str, run_id: str, *, finished: bool) -> None:
-    """Close a run as FINISHED or FAILED."""
-    MlflowClient(tracking_uri).set_terminated(run_id, "FINISHED" if finished else "FAILED")
+    """Close a run as FINISHED or FAILED. A server that is gone by then is a warning: the work is done."""
+    try:
+        check_server(tracking_uri)
+        MlflowClient(tracking_uri).set_terminated(run_id, "FINISHED" if finished else "FAILED")
+    except (ServiceError, MlflowException) as error:
+        log.warning("run %s stays open: %s", run_id, one_line(error))
 
 
 class MlflowReporter:
@@ -108,7 +117,9 @@ class MlflowReporter:
     def checkpoint(self, folder: Path | None, step: int) -> None:  # noqa: ARG002 (the folder's name says it)
         """Upload the checkpoint's files, so that the run holds what it made."""
         if self._speaks and folder is not None:
-            self._client.log_artifacts(self._run_id, str(folder), f"checkpoints/{folder.name}")
+            for path in sorted(folder.iterdir()):
+                if path.name != "training.pt":  # optimiser state is for going on, and storage keeps it
+                    self._client.log_artifact(self._run_id, str(path), f"checkpoints/{folder.name}")
 
 
 @contextmanager

@@ -14,8 +14,9 @@ class HandleStage:
     cost more than the bytes.
     """
 
-    def __init__(self, handle: DeploymentHandle) -> None:
+    def __init__(self, handle: DeploymentHandle, owner: str) -> None:
         self._handle = handle.options(_by_reference=False)
+        self._owner = owner  # names this ingress process to the stage
 
     async def card(self) -> StageCard:
         """What the stage holds."""
@@ -23,12 +24,12 @@ class HandleStage:
 
     async def open(self, seat: int, conditions: Conditions) -> None:
         """Make a seat fresh for a new session."""
-        await self._handle.open.remote(seat, conditions.model_dump())
+        await self._handle.open.remote(self._owner, seat, conditions.model_dump())
 
     async def step(self, batch: Batch) -> Batch:
         """One frame in, one frame out for each seat of the batch."""
-        return Batch(batch.seats, await self._handle.step.remote(batch.seats, batch.payload))
+        return Batch(batch.seats, await self._handle.step.remote(self._owner, batch.seats, batch.payload))
 
     async def close(self, seat: int) -> None:
         """End a session."""
-        await self._handle.close.remote(seat)
+        await self._handle.close.remote(self._owner, seat)

@@ -1,6 +1,7 @@
 """The ingress deployment: the application of `app.py` over three Serve handles. No torch in here."""
 
 import asyncio
+import secrets
 
 from fastapi import FastAPI
 from ray import serve
@@ -25,7 +26,8 @@ class Ingress:
         decode: DeploymentHandle,
         config: ServingConfig,
     ) -> None:
-        stages = [HandleStage(handle) for handle in (encode, converse, decode)]
+        owner = secrets.token_hex(8)
+        stages = [HandleStage(handle, owner) for handle in (encode, converse, decode)]
         card = LaneCard.of(await asyncio.gather(*[stage.card() for stage in stages]))
         self._service = Service(stages, card, config, MonotonicClock())
         self._app = build_app(self._service)

@@ -12,6 +12,10 @@ class StageLostError(ServiceError):
     """A stage failed, hung or went away while it held sessions."""
 
 
+class SeatTakenError(ServiceError):
+    """A seat that another ingress has opened since."""
+
+
 class StageCard(Config):
     """What a stage holds: the ingress learns the model's facts from here and never loads a model."""
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from paluku.config import AbsolutePath, Config
 from paluku.errors import CheckpointError
-from paluku.serving.ports import StageCard
+from paluku.serving.ports import SeatTakenError, StageCard
 from paluku.streaming.ports import Batch, Conditions, Stage
 from paluku.units import frame_samples
 
@@ -35,23 +35,38 @@ class StageReplica:
 
         torch.set_num_threads(config.torch_threads)
         self._stage, self._card, width = _load(name, config)
+        self._owners: dict[int, str] = {}
         _warm_up(self._stage, width)
 
     async def card(self) -> dict[str, Any]:
         """`StageCard`, as plain values."""
         return self._card.model_dump()
 
-    async def open(self, seat: int, conditions: dict[str, Any]) -> None:
-        """Make a seat fresh for a new session."""
-        self._stage.open(seat, Conditions(**conditions))
+    async def open(self, owner: str, seat: int, conditions: dict[str, Any]) -> None:
+        """Make a seat fresh for a new session of `owner`, an ingress process. The last to open has it.
 
-    async def step(self, seats: np.ndarray, payload: np.ndarray) -> np.ndarray:
-        """One frame in, one frame out for each seat of the batch."""
+        While an ingress is redeployed, the old one and the new one both hold sessions, and neither
+        knows of the other's: the new one must get its seat, and the old one's session must hear nothing.
+        """
+        self._stage.open(seat, Conditions(**conditions))
+        self._owners[seat] = owner
+
+    async def step(self, owner: str, seats: np.ndarray, payload: np.ndarray) -> np.ndarray:
+        """One frame in, one frame out for each seat of the batch.
+
+        Raises:
+            SeatTakenError: when one of them belongs to another ingress by now; none is stepped.
+        """
+        if taken := [seat for seat in seats.tolist() if self._owners.get(seat, owner) != owner]:
+            raise SeatTakenError(f"seats {taken} were taken over by another ingress; connect again")
         return self._stage.step(Batch(seats, payload)).payload
 
-    async def close(self, seat: int) -> None:
-        """End a session."""
+    async def close(self, owner: str, seat: int) -> None:
+        """End a session; nothing happens when the seat is another ingress's by now."""
+        if self._owners.get(seat, owner) != owner:
+            return
         self._stage.close(seat)
+        self._owners.pop(seat, None)
 
 
 def _load(name: StageName, config: ReplicaConfig) -> tuple[Stage, StageCard, int]:

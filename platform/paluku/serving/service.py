@@ -28,18 +28,21 @@ COUNTS = (
     "ticks_busy",  # the stages were behind: frames waited for the next tick
     "frames_in",
     "frames_out",
-    "frames_late",  # answered more than a tick after the tick that took them
+    "frames_late",  # answered more than LATE_TICKS after they had come, whatever held them up
     "frames_caught_up",
     "batches_lost",  # a stage failed, hung or went away
 )
 
 
+# One tick to be taken by, one to be answered in.
+LATE_TICKS = 2
+
+
 class _Step(NamedTuple):
-    """A batch under way: whose frames it holds, and the tick that took them."""
+    """A batch under way: whose frames it holds, and when it set out."""
 
     sessions: list[Session]
     frames: list[Frame]
-    due_s: float
     started_s: float
 
 
@@ -148,32 +151,32 @@ class Service:
         due_s = self.clock.now() + self.tick_s
         while True:
             await self.clock.sleep_until(due_s)
-            self.tick(due_s)
+            self.tick()
             due_s += self.tick_s
             if (behind := int((self.clock.now() - due_s) / self.tick_s)) > 0:
                 # Ticks that were slept through are not made up one by one: catching up does it.
                 self.metrics.counts["ticks_missed"] += behind
                 due_s += behind * self.tick_s
 
-    def tick(self, due_s: float) -> None:
+    def tick(self) -> None:
         """Send one frame of each session that has one on its way; never waits."""
-        stepped = self._set_out(list(self._sessions.values()), due_s)
+        stepped = self._set_out(list(self._sessions.values()))
         # Catch-up: whoever still holds a whole frame is stepped once more, else one stall would make
         # a session late for good.
-        self.metrics.counts["frames_caught_up"] += len(self._set_out(stepped, due_s))
+        self.metrics.counts["frames_caught_up"] += len(self._set_out(stepped))
         for session in self._sessions.values():
             if session.is_drained and session.ending is None:
                 self._report(session)
                 session.end_well()
 
-    def _set_out(self, sessions: list[Session], due_s: float) -> list[Session]:
+    def _set_out(self, sessions: list[Session]) -> list[Session]:
         if not self._lane.has_room:
             self.metrics.counts["ticks_busy"] += any(session.holds_frame for session in sessions)
             return []
         taken = [(session, frame) for session in sessions if (frame := session.next_frame()) is not None]
         if not taken:
             return []
-        step = _Step([s for s, _ in taken], [f for _, f in taken], due_s, self.clock.now())
+        step = _Step([s for s, _ in taken], [f for _, f in taken], self.clock.now())
         self.metrics.counts["frames_in"] += len(taken)
         done = self._lane.step(to_batch({session.seat: frame.pcm for session, frame in taken}))
         done.add_done_callback(lambda future: self._landed(step, future))
@@ -190,10 +193,11 @@ class Service:
                 session.end(Ending.of(CloseCode.STAGE_LOST, "stage_lost", str(error)))
             return
         self.metrics.ticked(step.started_s)
-        is_late = self.clock.now() > step.due_s + self.tick_s
+        now_s = self.clock.now()
         self.metrics.counts["frames_out"] += len(step.frames)
-        self.metrics.counts["frames_late"] += is_late * len(step.frames)
         for session, frame, reply in zip(step.sessions, step.frames, done.result(), strict=True):
+            is_late = now_s - frame.arrived_s > LATE_TICKS * self.tick_s
+            self.metrics.counts["frames_late"] += is_late
             session.answer(frame, reply, is_late)
             if session.frames_out % round(1 / self.tick_s) == 0:
                 self._report(session)

@@ -56,7 +56,11 @@ class Stage(Protocol):
         ...
 
     def prime(self, seat: int, history: History) -> None:
-        """Bring an opened seat to where a session was: equals having stepped through `history`."""
+        """Bring an opened seat to where a session was: equals having stepped through `history`.
+
+        But for Encode: its state comes from sound, which a history does not hold. It stays fresh, and
+        its codes are exact again after a receptive field of new sound.
+        """
         ...
 
     def step(self, batch: Batch) -> Batch:

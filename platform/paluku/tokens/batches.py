@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from paluku.corpus.shards import ShardSet
-from paluku.errors import CheckpointError, CorpusError
+from paluku.errors import CorpusError
 from paluku.shapes import Codes
 from paluku.tokens.text import PAD
 from paluku.voices import STYLES, VOICES
@@ -36,23 +35,6 @@ class Sizes(NamedTuple):
     num_codebooks: int
     codebook_size: int
     text_vocab: int
-
-
-def check_parents(tokens: ShardSet, expected: Mapping[str, str]) -> None:
-    """Refuse tokens that are not of the codec and tokenizer a model was trained with.
-
-    `expected` are the model's parents; names that it does not hold are not compared.
-
-    Raises:
-        CheckpointError: naming the first that differs.
-    """
-    for part in ("codec", "tokenizer"):
-        actual = tokens.manifest.parents.get(part)
-        if part in expected and expected[part] != actual:
-            raise CheckpointError(
-                f"{tokens.folder} was made with {part} {actual}, the model with {part} {expected[part]}; "
-                f"extract tokens with the model's {part}, or train a new model"
-            )
 
 
 def crop_starts(rows: Sequence[Mapping[str, Any]], frames: int, seed: int, first: int) -> list[int]:

@@ -4,6 +4,7 @@ FOLDER/training.pt    optimisers, EMA, RNG, step; read with `weights_only=True`
 """
 
 import pickle
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -45,11 +46,13 @@ def save(
         return write_model(partial, kind, config, weights, step=step, run_id=run_id, parents=parents)
 
 
-def restore(folder: Path, kind: str, config: Config) -> tuple[Card, dict[str, Tensor], dict[str, Any]]:
-    """Card, weights and training state, for a run with the same model configuration.
+def restore(
+    folder: Path, kind: str, config: Config, parents: Mapping[str, str]
+) -> tuple[Card, dict[str, Tensor], dict[str, Any]]:
+    """Card, weights and training state, for a run with the same model configuration on the same data.
 
     Raises:
-        CheckpointError: when files are missing or damaged, or the configuration differs.
+        CheckpointError: when files are missing or damaged, or the configuration or a parent differs.
     """
     card, saved, weights = read_model(folder, kind, type(config))
     if saved != config:
@@ -57,6 +60,12 @@ def restore(folder: Path, kind: str, config: Config) -> tuple[Card, dict[str, Te
             f"{folder} was made with another configuration ({_difference(saved, config)}); "
             "use the same one, or another checkpoint folder"
         )
+    for part, parent in parents.items():
+        if (trained_on := card.parents.get(part)) != parent:
+            raise CheckpointError(
+                f"{folder} was trained on {part} {trained_on}, not {parent}; "
+                f"give it the {part} it began with, or another folder for a new run"
+            )
     try:
         training = torch.load(folder / TRAINING, weights_only=True, map_location="cpu")
         torch.set_rng_state(training["rng"])
@@ -74,8 +83,18 @@ def folder_of(out: Path, step: int) -> Path:
 
 def newest(out: Path) -> Path | None:
     """The whole checkpoint of the highest step in `out`, if there is one."""
+    return next(iter(_newest_first(out)), None)
+
+
+def prune(out: Path, keep: int = 2) -> None:
+    """Remove all but the newest `keep` checkpoints in `out`."""
+    for folder in _newest_first(out)[keep:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _newest_first(out: Path) -> list[Path]:
     whole = [path for path in out.glob("step-*") if path.name[5:].isdigit() and (path / CARD).is_file()]
-    return max(whole, key=lambda path: int(path.name[5:]), default=None)
+    return sorted(whole, key=lambda path: int(path.name[5:]), reverse=True)
 
 
 def _difference(saved: Config, asked: Config) -> str:

@@ -163,9 +163,9 @@ def run(config: CodecTrainingConfig, reporter: Reporter, resume: Path | None = N
     world = current_world()
     train, dev = crops(config, "train", config.crop_s), crops(config, "dev", config.evaluate_s)
     state = build(config, world)
-    if resume is not None:
-        restore_(state, resume)
     parents = {"corpus": train.utterances.manifest.hash}
+    if resume is not None:
+        restore_(state, resume, parents)
     folder = None
     pace = Pace(config, state)
     while state.step < config.steps:
@@ -257,12 +257,14 @@ def save(state: TrainState, reporter: Reporter, parents: Mapping[str, str]) -> P
             parents=parents,
         )
     reporter.checkpoint(folder if state.world.is_main else None, state.step)
+    if state.world.is_main:
+        checkpoint.prune(state.config.out)
     return folder
 
 
-def restore_(state: TrainState, folder: Path) -> None:
+def restore_(state: TrainState, folder: Path, parents: Mapping[str, str]) -> None:
     """Bring a fresh state to where a checkpoint was, in place. Raises `CheckpointError`."""
-    card, weights, training = checkpoint.restore(folder, "codec", state.config.model)
+    card, weights, training = checkpoint.restore(folder, "codec", state.config.model, parents)
     state.codec.load_state_dict(weights)
     state.optimiser.load_state_dict(training["optimiser"])
     state.step = card.step

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from paluku.errors import StorageError
+
 # The range an ear follows in a quiet room, below each picture's loudest point.
 RANGE_DB = 80
 
@@ -29,7 +31,13 @@ def spectrograms(path: Path, waves: Mapping[str, np.ndarray], rate_hz: int) -> N
         )
         axes.set(title=name, xlabel="seconds", ylabel="Hz")
         figure.colorbar(image, ax=axes, label="dB")
-    figure.savefig(path, dpi=100)
+    try:
+        figure.savefig(path, dpi=100)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path} cannot be written ({error}); free space or choose another folder"
+        ) from error
 
 
 def _level_db(wave: np.ndarray, window: int = 512, hop: int = 128) -> np.ndarray:

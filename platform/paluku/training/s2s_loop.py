@@ -19,7 +19,7 @@ from paluku.errors import TrainingError, exits_cleanly
 from paluku.log import to_stderr
 from paluku.s2s.losses import StreamSums, stream_names, stream_sums, total
 from paluku.s2s.model import S2SConfig, S2SModel
-from paluku.tokens.batches import Sizes, TokenBatch, check_parents, crop_starts, token_batch
+from paluku.tokens.batches import Sizes, TokenBatch, crop_starts, token_batch
 from paluku.training import checkpoint
 from paluku.training.console import ConsoleReporter
 from paluku.training.ports import Reporter
@@ -227,6 +227,8 @@ def save(state: TrainState, reporter: Reporter, tokens: ShardSet) -> Path:
             parents=parents_of(tokens),
         )
     reporter.checkpoint(folder if state.world.is_main else None, state.step)
+    if state.world.is_main:
+        checkpoint.prune(state.config.out)
     return folder
 
 
@@ -238,8 +240,7 @@ def parents_of(tokens: ShardSet) -> Mapping[str, str]:
 
 def restore_(state: TrainState, folder: Path, tokens: ShardSet) -> None:
     """Bring a fresh state to where a checkpoint was, in place. Raises `CheckpointError`."""
-    card, weights, training = checkpoint.restore(folder, "s2s", state.config.model)
-    check_parents(tokens, card.parents)
+    card, weights, training = checkpoint.restore(folder, "s2s", state.config.model, parents_of(tokens))
     state.model.load_state_dict(weights)
     state.optimiser.load_state_dict(training["optimiser"])
     state.step = card.step

@@ -9,7 +9,7 @@ import pytest
 
 from paluku.config import resolve
 from paluku.errors import CheckpointError
-from paluku.serving.ports import LaneCard, StageCard
+from paluku.serving.ports import LaneCard, SeatTakenError, StageCard
 from paluku.serving.replica import ReplicaConfig, StageName, StageReplica
 from paluku.streaming.ports import Conditions
 from tests.fakes.bundle import tiny_bundle
@@ -29,22 +29,42 @@ def test_three_replicas_of_one_bundle_make_a_lane_that_replies(tmp_path: Path) -
         assert (lane.num_seats, lane.sample_rate_hz, lane.frame_samples) == (2, 16_000, 640)
         assert lane.acoustic_delay_frames == 1
         for stage in (encode, converse, decode):
-            await stage.open(1, Conditions(seed=5).model_dump())
+            await stage.open("one", 1, Conditions(seed=5).model_dump())
         seats, heard = np.array([1], np.int32), []
         for _ in range(3):
-            codes = await encode.step(seats, np.zeros((1, lane.frame_samples), np.int16))
-            spoken = await converse.step(seats, codes)
+            codes = await encode.step("one", seats, np.zeros((1, lane.frame_samples), np.int16))
+            spoken = await converse.step("one", seats, codes)
             assert spoken.shape == (1, 9)
-            heard.append(await decode.step(seats, spoken[:, 1:]))
+            heard.append(await decode.step("one", seats, spoken[:, 1:]))
         for stage in (encode, converse, decode):
-            await stage.close(1)
+            await stage.close("one", 1)
         with pytest.raises(ValueError, match="seat 1 is not open"):
-            await encode.step(seats, np.zeros((1, lane.frame_samples), np.int16))
+            await encode.step("one", seats, np.zeros((1, lane.frame_samples), np.int16))
         return heard
 
     first, *later = asyncio.run(run())
     assert not first.any()
     assert all(pcm.any() for pcm in later)
+
+
+def test_a_seat_that_a_new_ingress_has_taken_is_closed_to_the_old_one(tmp_path: Path) -> None:
+    asked = config(tiny_bundle(tmp_path))
+    seats, sound = np.array([0], np.int32), np.full((1, 640), 900, np.int16)
+
+    async def codes(is_shared: bool) -> list[list[int]]:
+        encode = StageReplica("encode", asked)
+        if is_shared:
+            await encode.open("old", 0, Conditions().model_dump())
+            await encode.step("old", seats, sound)
+        await encode.open("new", 0, Conditions().model_dump())
+        heard = [(await encode.step("new", seats, sound)).tolist()]
+        if is_shared:
+            with pytest.raises(SeatTakenError, match="taken over by another ingress"):
+                await encode.step("old", seats, -sound)
+            await encode.close("old", 0)  # and does not end the new one's session
+        return [*heard, (await encode.step("new", seats, sound)).tolist()]
+
+    assert asyncio.run(codes(is_shared=True)) == asyncio.run(codes(is_shared=False))
 
 
 def test_a_bundle_whose_parts_do_not_fit_is_not_served(tmp_path: Path) -> None:

@@ -1,14 +1,11 @@
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paluku.corpus.shards import ShardSet
-from paluku.errors import CheckpointError, CorpusError
-from paluku.tokens.batches import Sizes, check_parents, crop_starts, token_batch
-from tests.fakes.tokens import TEXT, K, V, token_row, write_tokens
+from paluku.errors import CorpusError
+from paluku.tokens.batches import Sizes, crop_starts, token_batch
+from tests.fakes.tokens import TEXT, K, V, token_row
 
 SIZES = Sizes(K, V, TEXT)
 
@@ -60,12 +57,3 @@ def test_tokens_that_do_not_fit_the_model_are_refused(change: dict, message: str
     row = token_row(7, 4, "train") | change
     with pytest.raises(CorpusError, match=f"dialogue-7: {message}"):
         token_batch([row], [0], 4, SIZES)
-
-
-def test_tokens_of_another_codec_are_refused(tmp_path: Path) -> None:
-    tokens = ShardSet(write_tokens(tmp_path, codec="codec-2"), "tokens", "train")
-    check_parents(tokens, {"codec": "codec-2", "tokens": "of no matter"})
-    with pytest.raises(CheckpointError, match="made with codec codec-2, the model with codec codec-1"):
-        check_parents(tokens, {"codec": "codec-1"})
-    with pytest.raises(CheckpointError, match="tokenizer"):
-        check_parents(tokens, {"codec": "codec-2", "tokenizer": "another"})

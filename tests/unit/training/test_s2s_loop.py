@@ -61,7 +61,7 @@ def test_a_finished_run_that_is_resumed_ends_at_once(tokens: Path, tmp_path: Pat
 def test_a_checkpoint_of_another_codec_s_tokens_is_refused(tokens: Path, tmp_path: Path) -> None:
     ended = s2s_loop.run(tiny_s2s_run(tokens, tmp_path / "out", steps=5), SilentReporter())
     other = write_tokens(tmp_path / "tokens", codec="codec-2")
-    with pytest.raises(CheckpointError, match="made with codec codec-2, the model with codec codec-1"):
+    with pytest.raises(CheckpointError, match="give it the tokens it began with"):
         s2s_loop.run(tiny_s2s_run(other, tmp_path / "more"), SilentReporter(), resume=ended)
 
 
