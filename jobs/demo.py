@@ -20,6 +20,9 @@ from paluku.registry.artefact import read_card
 
 HOME = ROOT / ".paluku"
 CONFIGS = "jobs/configs"
+# One after another, each at another phase between its frames and the server's ticks: a single session
+# keeps one phase, and its latency is that phase's luck.
+SESSIONS = 5
 console = Console()
 seconds: dict[str, float] = {}
 
@@ -75,7 +78,8 @@ def run_path(stack: Stack, speech: Path | None) -> None:
 
 def stream(stack: Stack, question: Path) -> dict[str, Any]:
     """Speak a file to the endpoint in real time, with the client's own command line."""
-    reply = ["--out", str(HOME / "reply.wav"), "--url", stack.websocket_url, "--json"]
+    sessions = ["--sessions", str(SESSIONS), "--tail", "4"]
+    reply = ["--out", str(HOME / "reply.wav"), "--url", stack.websocket_url, *sessions, "--json"]
     command = [sys.executable, "-m", "paluku.client", str(question), *reply]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:

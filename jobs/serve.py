@@ -2,10 +2,12 @@
 
 import argparse
 import signal
+from pathlib import Path
 
 from jobs.demo import HOME
 from jobs.stack import Stack
 from paluku.errors import ServiceError, exits_cleanly
+from paluku.registry.bundle import verify_bundle
 
 
 @exits_cleanly
@@ -20,9 +22,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (HOME / "mlflow" / "mlflow.db").exists() and arguments.bundle.startswith("models:"):
         raise ServiceError(f"no model is registered in {HOME / 'mlflow'} yet; run `make demo` first")
+    bundle = arguments.bundle
+    if not bundle.startswith("models:"):
+        bundle = str(Path(bundle).resolve())
+        verify_bundle(Path(bundle))
+    HOME.mkdir(exist_ok=True)
     with Stack(HOME, arguments.port, arguments.mlflow_port) as stack:
-        print(f"MLflow UI  {stack.mlflow.uri}\ndeploying {arguments.bundle} ...", flush=True)
-        stack.deploy(arguments.bundle)
+        print(f"MLflow UI  {stack.mlflow.uri}\ndeploying {bundle} ...", flush=True)
+        stack.deploy(bundle)
         print(f"endpoint   {stack.websocket_url}\nstatistics {stack.url}/stats", flush=True)
         print("Ctrl-C stops all of it", flush=True)
         signal.pause()

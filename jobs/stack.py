@@ -1,7 +1,10 @@
 """What `make demo` and `make serve` stand on: a local Ray cluster, an MLflow server, one home folder."""
 
+import fcntl
+import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +21,9 @@ from jobs.submit import ROOT, submit
 from paluku.cluster.local import LocalRay
 from paluku.cluster.ports import LOOPBACK, claim, free_ports
 from paluku.errors import ServiceError
+from paluku.registry.bundle import verify_bundle
 from paluku.registry.server import LocalMlflow
+from paluku.registry.store import fetch
 
 DEPLOY_TIMEOUT_S = 180
 
@@ -33,6 +38,9 @@ class Stack(ExitStack):
     def __init__(self, home: Path, serve_port: int | None = None, mlflow_port: int | None = None) -> None:
         super().__init__()
         self.home = home
+        # Probes of our own servers must not go through a proxy; children inherit this.
+        for name in ("no_proxy", "NO_PROXY"):
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), LOOPBACK, "localhost")))
         self.serve_port = claim(serve_port, "the Serve endpoint", "pass --port") if serve_port else None
         mlflow_port = claim(mlflow_port, "MLflow", "pass --mlflow-port") if mlflow_port else free_ports(1)[0]
         self.mlflow = LocalMlflow(home / "mlflow", mlflow_port)
@@ -42,12 +50,21 @@ class Stack(ExitStack):
         # Else SIGTERM would leave the servers behind.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
+            self._lock()
             self.enter_context(self.mlflow)
             self.ray = self.enter_context(LocalRay(serve_port=self.serve_port))
         except BaseException:
             self.close()
             raise
         return self
+
+    def _lock(self) -> None:
+        """Two at once would write over each other's models."""
+        file = self.enter_context((self.home / "lock").open("w"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ServiceError(f"another demo or server is at work in {self.home}; stop it first") from error
 
     @property
     def url(self) -> str:
@@ -76,8 +93,10 @@ class Stack(ExitStack):
         """`serve deploy` the speech application for one machine, and wait until it answers.
 
         Raises:
+            CheckpointError: when the bundle is missing or damaged.
             ServiceError: when the deployment fails or does not come up in time.
         """
+        verify_bundle(fetch(bundle, self.mlflow.uri, self.home / "models"))  # a replica would only hide why
         config = yaml.safe_load((ROOT / "serve_apps" / "speech.local.yaml").read_text(encoding="utf-8"))
         config["http_options"]["port"] = self.ray.serve_port
         (application,) = config["applications"]
@@ -107,7 +126,14 @@ class Stack(ExitStack):
             if status.get("status") == "RUNNING" and _answers(f"{self.url}/health"):
                 return
             time.sleep(0.5)
-        raise ServiceError(f"the application was not up within {DEPLOY_TIMEOUT_S} s; see {self.ray.folder}")
+        raise ServiceError(f"the application was not up within {DEPLOY_TIMEOUT_S} s; see {self._keep_logs()}")
+
+    def _keep_logs(self) -> Path:
+        """Ray's logs go with its folder; these stay."""
+        kept = self.home / "logs"
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(self.ray.folder / "session_latest" / "logs", kept, ignore_dangling_symlinks=True)
+        return kept
 
     def _application(self, name: str) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 (our own loopback address)
@@ -117,7 +143,7 @@ class Stack(ExitStack):
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
                 return json.load(answer).get("applications", {}).get(name, {})
-        except (urllib.error.URLError, OSError):
+        except (urllib.error.URLError, OSError, http.client.HTTPException):
             return {}
 
 
@@ -125,7 +151,7 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
             return answer.status == 200
-    except (urllib.error.URLError, OSError):
+    except (urllib.error.URLError, OSError, http.client.HTTPException):
         return False
 
 

@@ -5,6 +5,7 @@ repository as working directory, and the package as a module on the driver and e
 The cluster is the one at RAY_API_SERVER_ADDRESS. Exit code: the job's own.
 """
 
+import http.client
 import json
 import os
 import re
@@ -70,7 +71,7 @@ def _answers(address: str) -> bool:
             return True
     except urllib.error.HTTPError:
         return True  # it is there; whether our token fits, `ray job submit` will say
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException):
         return False
 
 

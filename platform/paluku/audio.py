@@ -5,6 +5,7 @@ resamples at its "high" quality (a 20-bit linear-phase filter, passband to 0.91 
 """
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,20 @@ def to_flac(wave: np.ndarray, rate_hz: int) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, to_pcm16(wave), rate_hz, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work, not after it, that a file could not be written.
+
+    Raises:
+        AudioError: when its folder cannot be made or written to, or it is itself a folder.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be written ({error}); choose another path") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise AudioError(f"{path} cannot be written; choose a file in a folder that is yours")
 
 
 def write_wav(path: Path, wave: np.ndarray, rate_hz: int) -> None:

@@ -1,6 +1,9 @@
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -8,6 +11,8 @@ import pytest
 from paluku.cluster.local import LocalRay, end_tree
 from paluku.cluster.ports import FIRST, LAST, LOOPBACK, claim, free_ports
 from paluku.errors import ServiceError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_free_ports_are_different_and_free() -> None:
@@ -60,3 +65,29 @@ def test_a_cluster_runs_tasks_and_nothing_of_it_stays() -> None:
         p for p in psutil.process_iter(["cmdline", "status"]) if folder in " ".join(p.info["cmdline"] or [])
     ]
     assert not [p for p in left if p.info["status"] != "zombie"]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_stack_that_is_stopped_while_it_starts_leaves_nothing(sign: int, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from jobs.stack import Stack\n"
+        "with Stack(Path(sys.argv[1])): print('up')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    me = psutil.Process(process.pid)
+    while not (head := [p for p in me.children() if "start" in p.cmdline()]):
+        assert process.poll() is None, "it ended before Ray began to start"
+        time.sleep(0.05)
+    family = [p.pid for p in me.children(recursive=True)]
+    assert head[0].pid in family
+    process.send_signal(sign)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode != 0
+    assert b"up" not in output
+    assert not [pid for pid in family if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]

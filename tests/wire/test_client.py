@@ -99,6 +99,22 @@ def test_the_command_line_saves_the_reply_and_prints_one_json_line(tmp_path: Pat
     assert heard.tolist() == [0, 1000, 2000, 3000, 4000, 5000, 0]
 
 
+def test_several_sessions_are_pooled_and_the_first_is_kept(tmp_path: Path) -> None:
+    write_wav(tmp_path / "question.wav", ramps(5), RATE_HZ)
+
+    async def script() -> tuple[int, str, str]:
+        async with serving(Server(clock=MonotonicClock())) as server:
+            out, options = tmp_path / "reply.wav", ("--tail", 0, "--sessions", 3, "--json")
+            return await run_cli(tmp_path / "question.wav", "--out", out, "--url", server.url, *options)
+
+    code, out, err = asyncio.run(script())
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert (report["frames_in"], report["frames_out"]) == (15, 15)
+    assert report["reaction"]["count"] == 3 * 4 * 8
+    assert len(read(tmp_path / "reply.wav")[0]) == 5 * FRAME_SAMPLES
+
+
 def test_a_file_of_another_rate_is_resampled(tmp_path: Path) -> None:
     write_wav(tmp_path / "question.wav", np.zeros(48_000 // 5, np.float32), 48_000)
 
@@ -122,6 +138,7 @@ def test_a_file_of_another_rate_is_resampled(tmp_path: Path) -> None:
         (["ok.wav", "--url", "SERVER", "--rate", "8000"], "this server takes 16000 Hz, not 8000 Hz"),
         (["ok.wav", "--url", "SERVER/elsewhere"], "cannot be reached"),
         (["ok.wav", "--url", "SERVER", "--seed", "-1"], "seed"),
+        (["ok.wav", "--url", "SERVER", "--rate", "-5"], "sample_rate_hz"),
         (["ok.wav", "--url", "FULL"], "all 1 seats are taken"),
     ],
 )

@@ -25,13 +25,16 @@ class Latency(Config):
     count: int
 
 
-def reaction(
+def reaction_ms(
     full_s: Mapping[int, float], arrived_s: Mapping[int, float], frame_s: float, delay_frames: int
-) -> Latency | None:
+) -> np.ndarray:
     """From the instants of each user frame to the reply frame that could first reflect them.
 
     `full_s[n]` is when frame `n` was due to be full at the microphone, `arrived_s[n]` when reply `n`
-    came, both on one clock. None when no reply carries a user frame yet.
+    came, both on one clock. Empty when no reply carries a user frame yet.
+
+    A session keeps the phase between its frames and the server's ticks for as long as it lasts: the
+    mean of one is anywhere within a frame's length. Pool sessions of several phases.
     """
     before_full_s = frame_s * (1 - (np.arange(INSTANTS_PER_FRAME) + 0.5) / INSTANTS_PER_FRAME)
     waits_s = [
@@ -39,7 +42,7 @@ def reaction(
         for frame, full in full_s.items()
         if frame + delay_frames in arrived_s
     ]
-    return summary(np.concatenate(waits_s) * MS_PER_S) if waits_s else None
+    return np.concatenate(waits_s) * MS_PER_S if waits_s else np.zeros(0)
 
 
 def summary(values_ms: np.ndarray) -> Latency | None:

@@ -6,7 +6,7 @@ The wave is cut into frames; frame `n` is sent when a microphone would have fill
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import numpy as np
@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidURI
 
 from paluku.audio import to_pcm16
-from paluku.client.latency import Latency, reaction, summary
+from paluku.client.latency import Latency, reaction_ms, summary
 from paluku.config import Config
 from paluku.errors import ProtocolError, SeatsExhausted, ServiceError
 from paluku.protocol import native
@@ -66,17 +66,17 @@ class Conversation:
         self._arrived_s: dict[int, float] = {}
         self._spent_ms: list[float] = []
 
-    async def speak(self, wave: np.ndarray) -> None:
+    async def speak(self, wave: np.ndarray, start_s: float | None = None) -> None:
         """Send float32 `[S]` at the server's rate in real time; return when all of the reply is here.
 
-        The last frame is filled up with silence.
+        The last frame is filled up with silence. The first begins at `start_s` of the monotonic clock.
 
         Raises:
             ServiceError: when the server fails or is gone.
             ProtocolError: when it breaks the protocol, or finds that we do.
         """
         listening = asyncio.create_task(self._listen())
-        speaking = asyncio.create_task(self._send(wave))
+        speaking = asyncio.create_task(self._send(wave, time.monotonic() if start_s is None else start_s))
         try:
             await asyncio.wait((listening, speaking), return_when=asyncio.FIRST_EXCEPTION)
             # A failed send says only that the connection is closed; the listener knows why.
@@ -92,25 +92,34 @@ class Conversation:
         return np.frombuffer(b"".join(self._pcm), "<i2")
 
     @property
+    def spent_ms(self) -> np.ndarray:
+        """What the server says it spent on each frame, from its arrival to its reply's leaving."""
+        return np.array(self._spent_ms)
+
+    @property
+    def reaction_ms(self) -> np.ndarray:
+        """How long each measured instant of the user's waited for a reply that could reflect it."""
+        frame_s = self.ready.frame_ms / MS_PER_S
+        return reaction_ms(self._full_s, self._arrived_s, frame_s, self.ready.acoustic_delay_frames)
+
+    @property
     def report(self) -> Report:
         """What was measured."""
-        frame_s = self.ready.frame_ms / MS_PER_S
         return Report(
             session_id=self.ready.session_id,
             frames_in=len(self._full_s),
             frames_out=len(self._pcm),
             late_frames=self._stats.late_frames if self._stats else 0,
-            reaction=reaction(self._full_s, self._arrived_s, frame_s, self.ready.acoustic_delay_frames),
-            server=summary(np.array(self._spent_ms)),
+            reaction=summary(self.reaction_ms),
+            server=summary(self.spent_ms),
             pacing_late_p99_ms=round(float(np.percentile(self._late_s or [0.0], 99)) * MS_PER_S, 2),
             tick_p50_ms=self._stats.tick_p50_ms if self._stats else 0.0,
             tick_p99_ms=self._stats.tick_p99_ms if self._stats else 0.0,
             transcript="".join(self._texts),
         )
 
-    async def _send(self, wave: np.ndarray) -> None:
+    async def _send(self, wave: np.ndarray, start_s: float) -> None:
         frame_s = self.ready.frame_ms / MS_PER_S
-        start_s = time.monotonic()
         for number, pcm in enumerate(_frames(wave, self.ready.frame_samples)):
             due_s = start_s + (number + 1) * frame_s
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
@@ -134,6 +143,25 @@ class Conversation:
                     raise AssertionError(f"the protocol let {type(message).__name__} pass")
 
 
+def pooled(talks: Sequence[Conversation]) -> Report:
+    """One report over several sessions: the first one's words, the last one's ticks, everybody's latency."""
+    reports = [talk.report for talk in talks]
+    sums = {
+        name: sum(getattr(report, name) for report in reports)
+        for name in ("frames_in", "frames_out", "late_frames")
+    }
+    return reports[0].model_copy(
+        update={
+            **sums,
+            "reaction": summary(np.concatenate([talk.reaction_ms for talk in talks])),
+            "server": summary(np.concatenate([talk.spent_ms for talk in talks])),
+            "pacing_late_p99_ms": max(report.pacing_late_p99_ms for report in reports),
+            "tick_p50_ms": reports[-1].tick_p50_ms,
+            "tick_p99_ms": reports[-1].tick_p99_ms,
+        }
+    )
+
+
 @asynccontextmanager
 async def connected(url: str, hello: Hello) -> AsyncIterator[Conversation]:
     """A seated session, for the length of the block.
@@ -148,7 +176,8 @@ async def connected(url: str, hello: Hello) -> AsyncIterator[Conversation]:
         connection = await connect(url, open_timeout=CONNECT_TIMEOUT_S, compression=None)
     async with connection:
         protocol = ClientSide()
-        await connection.send(native.encode(hello))
+        with _reachable(url):
+            await connection.send(native.encode(hello))
         ready = await _receive(connection, protocol)
         if not isinstance(ready, Ready):
             raise ServiceError(f"{url} closed the connection without a word; see its log")
@@ -187,7 +216,7 @@ def _reachable(url: str) -> Iterator[None]:
         yield
     except InvalidURI as error:
         raise ServiceError(f"{url} is no WebSocket address; use ws://HOST:PORT/ws") from error
-    except (OSError, TimeoutError, InvalidHandshake, InvalidMessage) as error:
+    except (OSError, TimeoutError, InvalidHandshake, InvalidMessage, ConnectionClosed) as error:
         raise ServiceError(f"{url} cannot be reached ({error}); is the server running?") from error
 
 

@@ -43,7 +43,7 @@ class Hello(Config):
     """Client, first: what it sends and whom it wants to hear."""
 
     version: int = VERSION
-    sample_rate_hz: int
+    sample_rate_hz: int = Field(gt=0)
     voice: VoiceName = "priya"
     style: StyleName = "neutral"
     seed: int = Field(default=0, ge=0, lt=2**63)

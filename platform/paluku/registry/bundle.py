@@ -89,6 +89,14 @@ def read_bundle(folder: Path) -> BundleCard:
     return card
 
 
+def verify_bundle(folder: Path) -> BundleCard:
+    """Read everything once: what passes can be served. Raises `CheckpointError` as `read_bundle`."""
+    card = read_bundle(folder)
+    load_codec(folder)
+    load_s2s(folder)
+    return card
+
+
 def load_codec(bundle: Path) -> NativeCodec:
     """The bundle's codec; raises `CheckpointError` as `read_bundle`."""
     read_bundle(bundle)
