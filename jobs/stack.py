@@ -1,19 +1,12 @@
 """What `make demo` and `make serve` stand on: a local Ray cluster, an MLflow server, one home folder."""
 
 import fcntl
-import http.client
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 
@@ -24,8 +17,7 @@ from paluku.errors import ServiceError
 from paluku.registry.bundle import verify_bundle
 from paluku.registry.server import LocalMlflow
 from paluku.registry.store import fetch
-
-DEPLOY_TIMEOUT_S = 180
+from paluku.serving.deploy import deploy
 
 
 class Stack(ExitStack):
@@ -108,25 +100,10 @@ class Stack(ExitStack):
         application["runtime_env"] = {"working_dir": f"local://{ROOT}"}
         path = self.home / "speech.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        serve = str(Path(sys.executable).with_name("serve"))
-        command = [serve, "deploy", str(path), "--address", self.ray.dashboard_url]
-        done = subprocess.run(command, env=self.ray.env, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ServiceError(f"serve deploy failed: {done.stderr.strip()[-600:]}")
-        self._wait_until_running(application["name"])
-
-    def _wait_until_running(self, application: str) -> None:
-        deadline = time.monotonic() + DEPLOY_TIMEOUT_S
-        while time.monotonic() < deadline:
-            status = self._application(application)
-            if status.get("status") == "DEPLOY_FAILED":
-                raise ServiceError(
-                    f"the application could not be deployed: {status.get('message', '')[-600:]}"
-                )
-            if status.get("status") == "RUNNING" and _answers(f"{self.url}/health"):
-                return
-            time.sleep(0.5)
-        raise ServiceError(f"the application was not up within {DEPLOY_TIMEOUT_S} s; see {self._keep_logs()}")
+        try:
+            deploy(path, application["name"], self.ray.dashboard_url, self.url, self.ray.env)
+        except ServiceError as error:
+            raise ServiceError(f"{error}; see {self._keep_logs()}") from error
 
     def _keep_logs(self) -> Path:
         """Ray's logs go with its folder; these stay."""
@@ -134,25 +111,6 @@ class Stack(ExitStack):
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(self.ray.folder / "session_latest" / "logs", kept, ignore_dangling_symlinks=True)
         return kept
-
-    def _application(self, name: str) -> dict[str, Any]:
-        request = urllib.request.Request(  # noqa: S310 (our own loopback address)
-            f"{self.ray.dashboard_url}/api/serve/applications/",
-            headers={"Authorization": f"Bearer {self.ray.env['RAY_AUTH_TOKEN']}"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-                return json.load(answer).get("applications", {}).get(name, {})
-        except (urllib.error.URLError, OSError, http.client.HTTPException):
-            return {}
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
-            return answer.status == 200
-    except (urllib.error.URLError, OSError, http.client.HTTPException):
-        return False
 
 
 def recordings() -> Path | None:

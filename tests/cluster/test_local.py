@@ -71,7 +71,9 @@ def test_a_cluster_runs_tasks_and_nothing_of_it_stays() -> None:
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_stack_that_is_stopped_while_it_starts_leaves_nothing(sign: int, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from jobs.stack import Stack\n"
+        "import signal, sys; from pathlib import Path; from jobs.stack import Stack\n"
+        # Whoever started the tests in the background has SIGINT ignored, and children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Stack(Path(sys.argv[1])): print('up')"
     )
     process = subprocess.Popen(

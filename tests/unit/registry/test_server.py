@@ -103,9 +103,22 @@ def taken_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def test_serve_says_which_port_is_taken(taken_port: int, tmp_path: Path) -> None:
+def test_serve_says_which_port_is_taken(taken_port: int, bundle: Path) -> None:
     code = "import sys; from jobs.serve import main; main()"
-    arguments = [sys.executable, "-c", code, "--bundle", str(tmp_path), "--port", str(taken_port)]
+    arguments = [sys.executable, "-c", code, "--bundle", str(bundle), "--port", str(taken_port)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"port {taken_port}, wanted for the Serve endpoint, is in use" in done.stderr
+
+
+def test_serve_names_a_damaged_bundle_before_anything_starts(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path)
+    weights = bundle / "s2s" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    code = "import sys; from jobs.serve import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--bundle", str(bundle)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "model.safetensors" in done.stderr
+    assert "damaged" in done.stderr
