@@ -67,7 +67,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment of this name, which is created when there is none."""
     if found := client.get_experiment_by_name(name):
         return found.experiment_id
-    # Else the UI takes runs without a logged model for evaluations of a language model.
+    # MLflow's own mark for experiments that train models of one's own, not prompts.
     return client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
 
 
