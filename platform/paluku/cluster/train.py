@@ -90,7 +90,9 @@ def train(
             storage_path=str(placement.storage),
             failure_config=FailureConfig(max_failures=placement.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=placement.keep_checkpoints),
-            logging_config=LoggingConfig(log_level="WARNING"),  # our own lines say what Ray's would
+            logging_config=LoggingConfig(
+                log_level="WARNING"
+            ),  # the controller's; workers still name each report
         ),
     )
     try:
