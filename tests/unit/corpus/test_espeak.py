@@ -10,7 +10,6 @@ import pytest
 from paluku.corpus import espeak
 from paluku.corpus.espeak import REPLY, USERS, VOICES, Espeak
 from paluku.errors import AudioError, ConfigError
-from paluku.voices import CAST
 from paluku.voices import VOICES as REPLY_NAMES
 
 SENTENCE = "నమస్కారం, నేను బాగున్నాను. మీరు ఎలా ఉన్నారు?"
@@ -55,7 +54,7 @@ def test_men_are_deep_and_women_high_and_the_pairs_are_apart(
 ) -> None:
     pitch_hz = {voice: median_pitch_hz(*spoken[voice]) for voice in REPLY}
     for voice, hz in pitch_hz.items():
-        assert 60 < hz < 130 if CAST[voice].sex == "male" else 150 < hz < 300, f"{voice}: {hz:.0f} Hz"
+        assert 60 < hz < 130 if voice in ("arjun", "ravi") else 150 < hz < 300, f"{voice}: {hz:.0f} Hz"
     # 10 % are a little under two semitones, which anyone hears.
     assert pitch_hz["arjun"] > 1.1 * pitch_hz["ravi"]
     assert pitch_hz["priya"] > 1.1 * pitch_hz["lakshmi"]
