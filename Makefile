@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint types imports check clean distclean
+.PHONY: help setup demo serve test test-clients lint types imports check clean distclean
 
 help:           ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
 setup: $(READY) ## virtual environment with pinned versions
 
@@ -26,6 +26,9 @@ serve: $(READY) ## leave the application and the MLflow UI running (Ctrl-C stops
 
 test: $(READY)  ## all tests, hermetic
 	$(BIN)/python -m pytest
+
+test-clients: $(READY) ## stock OpenAI Realtime clients, each installed apart, against the application
+	$(BIN)/python -m tests.clients
 
 lint: $(READY)  ## ruff: style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

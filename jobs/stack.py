@@ -84,6 +84,8 @@ class Stack(ExitStack):
     def deploy(self, bundle: str) -> None:
         """`serve deploy` the speech application for one machine, and wait until it answers.
 
+        Called again with another bundle, that one is loaded beside the first and live sessions move over.
+
         Raises:
             CheckpointError: when the bundle is missing or damaged.
             ServiceError: when the deployment fails or does not come up in time.
@@ -92,11 +94,10 @@ class Stack(ExitStack):
         config = yaml.safe_load((ROOT / "serve_apps" / "speech.local.yaml").read_text(encoding="utf-8"))
         config["http_options"]["port"] = self.ray.serve_port
         (application,) = config["applications"]
-        application["args"] |= {
-            "bundle": bundle,
-            "tracking_uri": self.mlflow.uri,
-            "cache": str(self.home / "models"),
-        }
+        application["args"] |= {"tracking_uri": self.mlflow.uri, "cache": str(self.home / "models")}
+        for deployment in application["deployments"]:
+            if "user_config" in deployment:
+                deployment["user_config"] = {"bundle": bundle}
         application["runtime_env"] = {"working_dir": f"local://{ROOT}"}
         path = self.home / "speech.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

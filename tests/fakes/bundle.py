@@ -33,11 +33,11 @@ def tiny_s2s(folder: Path, codec_hash: str, num_codebooks: int = 8, seed: int = 
         return write_model(partial, "s2s", config, s2s.state_dict(), parents=parents).hash
 
 
-def tiny_bundle(folder: Path, num_codebooks: int = 8) -> Path:
+def tiny_bundle(folder: Path, num_codebooks: int = 8, seed: int = 0) -> Path:
     """Write codec, S2S model and their bundle below an existing folder; gives the bundle's.
 
-    `num_codebooks` is the S2S model's; the codec has 8.
+    `num_codebooks` and `seed` are the S2S model's; the codec has 8 and is always the same.
     """
-    tiny_s2s(folder / "s2s", tiny_codec(folder / "codec"), num_codebooks)
+    tiny_s2s(folder / "s2s", tiny_codec(folder / "codec"), num_codebooks, seed)
     write_bundle(folder / "bundle", folder / "codec", folder / "s2s", CharTokenizer())
     return folder / "bundle"

@@ -20,6 +20,8 @@ class FakeCodec:
 
     sample_rate_hz = 16_000
     frame_rate_hz = 25
+    encode_reach_frames = 1
+    decode_reach_frames = 1_000_000  # a sum of all that came
 
     def __init__(self, num_codebooks: int = 8, codebook_size: int = 256) -> None:
         self.num_codebooks = num_codebooks

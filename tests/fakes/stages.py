@@ -5,27 +5,30 @@ stems from. Each seat's converse state is the codes of its last frame and how ma
 """
 
 import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from paluku.serving.ports import AsyncStage, LaneCard
+from paluku.errors import SeatsExhausted
+from paluku.serving.ports import (
+    LeasedBatch,
+    LeaseGoneError,
+    Member,
+    Pressure,
+    RowStatus,
+    StageCard,
+    StageStatus,
+    Stepped,
+)
+from paluku.streaming.memory import SessionMemory, Update
 from paluku.streaming.ports import Batch, Conditions, History, Stage
 from paluku.tokens.text import PAD, CharTokenizer
 
 K = 8
 FRAME_SAMPLES = 640
 SCRIPT = "నమస్తే é!"  # the transcript of every session: Telugu, and characters spelled as bytes
-
-
-def card(num_seats: int) -> LaneCard:
-    return LaneCard(
-        bundle="fake",
-        num_seats=num_seats,
-        sample_rate_hz=16_000,
-        frame_samples=FRAME_SAMPLES,
-        tokenizer=CharTokenizer().to_json(),
-        acoustic_delay_frames=1,
-    )
+BUNDLE = "fake"
 
 
 def frame(*codes: int) -> bytes:
@@ -43,8 +46,13 @@ class _FakeStage:
     def open(self, seat: int, conditions: Conditions) -> None:
         self.open_seats[seat] = conditions
 
-    def prime(self, seat: int, history: History) -> None:
-        raise NotImplementedError
+    reach_frames = 1
+
+    def adjust(self, seat: int, conditions: Conditions) -> None:
+        self.open_seats[seat] = conditions
+
+    def prime(self, seat: int, history: History) -> Iterator[None]:
+        yield
 
     def close(self, seat: int) -> None:
         del self.open_seats[seat]
@@ -73,6 +81,12 @@ class FakeConverse(_FakeStage):
         super().open(seat, conditions)
         self._last[seat], self._frames[seat] = -1, 0
 
+    def prime(self, seat: int, history: History) -> Iterator[None]:
+        self._frames[seat] = history.end
+        if len(history.user_codes):
+            self._last[seat] = history.user_codes[-1]
+        yield
+
     def step(self, batch: Batch) -> Batch:
         self._check(batch, K)
         said = [self._script[n] if n < len(self._script) else PAD for n in self._frames[batch.seats]]
@@ -90,51 +104,229 @@ class FakeDecode(_FakeStage):
         return Batch(batch.seats, pcm)
 
 
-class InProcess:
-    """`AsyncStage` over a stage of this process."""
+class FakeFused(_FakeStage):
+    """The three in one, as `FusedStage` is."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, num_seats: int) -> None:
+        super().__init__(num_seats)
+        self._parts = (FakeEncode(num_seats), FakeConverse(num_seats), FakeDecode(num_seats))
 
-    async def open(self, seat: int, conditions: Conditions) -> None:
-        self.stage.open(seat, conditions)
+    def open(self, seat: int, conditions: Conditions) -> None:
+        super().open(seat, conditions)
+        for part in self._parts:
+            part.open(seat, conditions)
 
-    async def step(self, batch: Batch) -> Batch:
-        return self.stage.step(batch)
+    def prime(self, seat: int, history: History) -> Iterator[None]:
+        for part in self._parts:
+            yield from part.prime(seat, history)
 
-    async def close(self, seat: int) -> None:
-        self.stage.close(seat)
+    def step(self, batch: Batch) -> Batch:
+        codes = self._parts[0].step(batch)
+        reply = self._parts[1].step(codes)
+        sound = self._parts[2].step(Batch(batch.seats, np.ascontiguousarray(reply.payload[:, 1:])))
+        return Batch(batch.seats, np.concatenate([codes.payload, reply.payload, sound.payload], axis=1))
+
+    def close(self, seat: int) -> None:
+        super().close(seat)
+        for part in self._parts:
+            part.close(seat)
 
 
-class Unreliable:
-    """An `AsyncStage` that can be told to fail, or to hold every step until it is let go."""
+KINDS: dict[str, Callable[[int], _FakeStage]] = {
+    "encode": FakeEncode,
+    "converse": FakeConverse,
+    "decode": FakeDecode,
+    "fused": FakeFused,
+}
+GRAPH = ("encode", "converse", "decode")
 
-    def __init__(self, stage: AsyncStage) -> None:
-        self._stage = stage
-        self.failing: set[str] = set()
+
+class FakeReplica:
+    """A `Replica` of this process, which can be told to fail, or to hold every step until it is let go."""
+
+    _leases = itertools.count(1)
+
+    def __init__(self, kind: str, num_seats: int, replica_id: str = "", bundle: str = BUNDLE) -> None:
+        self.kind = kind
+        self.replica_id = replica_id or f"{kind}-0"
+        self.num_seats = num_seats
+        self.bundles: dict[str, Stage] = {bundle: KINDS[kind](num_seats)}
+        self.held: dict[int, tuple[str, str, int]] = {}  # session, bundle and seat by lease
+        self.due: dict[int, int] = {}  # the frame that a lease takes next
+        self.asked: list[tuple[str, Conditions]] = []  # every open, by session
+        self.failing: set[str] = set()  # names of methods; "all" is a process that is gone
         self.attempts = 0  # steps tried
+        self.priming: Callable[[], Awaitable[None]] | None = None  # what a prime waits for
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def open(self, seat: int, conditions: Conditions) -> None:
-        self._maybe_fail("open")
-        await self._stage.open(seat, conditions)
+    async def expire(self) -> None:
+        """Every lease has expired."""
+        for lease in list(self.held):
+            await self.close(lease)
 
-    async def step(self, batch: Batch) -> Batch:
+    def load(self, bundle: str) -> None:
+        """A newer generation."""
+        self.bundles[bundle] = KINDS[self.kind](self.num_seats)
+
+    async def card(self, bundle: str) -> StageCard:
+        self._maybe_fail("card")
+        has_codec = self.kind != "converse"
+        return StageCard(
+            stage=self.kind,
+            bundle=bundle,
+            codec="codec",
+            num_seats=self.num_seats,
+            sample_rate_hz=16_000,
+            frame_samples=FRAME_SAMPLES,
+            num_codebooks=K,
+            tokenizer=CharTokenizer().to_json(),
+            reach_frames=1,
+            sound_reach_frames=0 if self.kind in ("encode", "fused") else None,
+            silence=(0,) * K if has_codec else None,
+            acoustic_delay_frames=1 if self.kind in ("converse", "fused") else None,
+        )
+
+    async def status(self, pressure: Pressure) -> StageStatus:
+        return self.status_now()
+
+    def status_now(self) -> StageStatus:
+        return StageStatus(
+            bundles=tuple(self.bundles), num_seats=self.num_seats, seats_used=len(self.held), step_p99_ms=1.0
+        )
+
+    async def open(self, session: str, conditions: Conditions, bundle: str) -> int:
+        self._maybe_fail("open")
+        if bundle not in self.bundles:
+            raise LeaseGoneError(f"no bundle {bundle}")
+        for lease, (holder, of, _) in list(self.held.items()):
+            if (holder, of) == (session, bundle):
+                await self.close(lease)
+        free = set(range(self.num_seats)) - {seat for _, of, seat in self.held.values() if of == bundle}
+        if not free:
+            raise SeatsExhausted("all seats are taken", 1.0)
+        lease, seat = next(self._leases), min(free)
+        self.bundles[bundle].open(seat, conditions)
+        self.held[lease], self.due[lease] = (session, bundle, seat), 0
+        self.asked.append((session, conditions))
+        return lease
+
+    async def adjust(self, lease: int, conditions: Conditions) -> None:
+        self._maybe_fail("adjust")
+        _, bundle, seat = self._holding(lease)
+        self.bundles[bundle].adjust(seat, conditions)
+
+    async def prime(self, lease: int, history: History) -> None:
+        self._maybe_fail("prime")
+        _, bundle, seat = self._holding(lease)
+        if self.priming is not None:
+            await self.priming()
+        for _ in self.bundles[bundle].prime(seat, history):
+            await asyncio.sleep(0)
+        self.due[lease] = history.end
+
+    async def step(self, batch: LeasedBatch) -> Stepped:
         await self.gate.wait()
         self.attempts += 1
         self._maybe_fail("step")
-        return await self._stage.step(batch)
+        status = np.zeros(len(batch.leases), np.uint8)
+        rows: list[np.ndarray] = []
+        for row, (lease, frame) in enumerate(zip(batch.leases.tolist(), batch.frames.tolist(), strict=True)):
+            if lease not in self.held:
+                status[row] = RowStatus.GONE
+            elif frame != self.due[lease]:
+                status[row] = RowStatus.OUT_OF_ORDER
+            else:
+                _, bundle, seat = self.held[lease]
+                one = Batch(np.array([seat], np.int32), batch.payload[row : row + 1])
+                rows.append(self.bundles[bundle].step(one).payload[0])
+                self.due[lease] += 1
+        payload = np.zeros((len(status), *(rows[0].shape if rows else (1,))), np.int16)
+        if rows:
+            payload[status == RowStatus.STEPPED] = np.stack(rows)
+        return Stepped(status, payload)
 
-    async def close(self, seat: int) -> None:
+    async def renew(self, leases: np.ndarray) -> np.ndarray:
+        self._maybe_fail("renew")
+        return np.array([lease in self.held for lease in leases.tolist()], bool)
+
+    async def close(self, lease: int) -> None:
         self._maybe_fail("close")
-        await self._stage.close(seat)
+        if lease in self.held:
+            _, bundle, seat = self.held.pop(lease)
+            self.bundles[bundle].close(seat)
+
+    def _holding(self, lease: int) -> tuple[str, str, int]:
+        if lease not in self.held:
+            raise LeaseGoneError(f"no lease {lease}")
+        return self.held[lease]
 
     def _maybe_fail(self, what: str) -> None:
-        if what in self.failing:
+        if self.failing & {what, "all"}:
             raise ConnectionError(f"{what} cannot reach the replica")
 
 
-def fake_stages(num_seats: int) -> list[Unreliable]:
-    """Encode, Converse, Decode, each of which can be made to fail."""
-    return [Unreliable(InProcess(kind(num_seats))) for kind in (FakeEncode, FakeConverse, FakeDecode)]
+class FakeFleet:
+    """A `Fleet` whose members are what a test says; their status is always of this instant."""
+
+    def __init__(self, *replicas: FakeReplica) -> None:
+        self.replicas = list(replicas)
+        self.leaving: set[str] = set()
+        self.gone: set[str] = set()
+
+    @property
+    def members(self) -> Sequence[Member]:
+        return [
+            Member(replica, replica.status_now(), replica.replica_id in self.leaving)
+            for replica in self.replicas
+            if replica.replica_id not in self.gone
+        ]
+
+    def lost(self, replica_id: str) -> None:
+        self.gone.add(replica_id)
+
+    async def start(self, pressure: Callable[[], Pressure]) -> None:
+        self.pressure = pressure
+
+    async def stop(self) -> None:
+        pass
+
+
+class FakeSnapshots:
+    """`Snapshots` in this process."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[str, SessionMemory, Update]] = {}
+        self.is_failing = False
+
+    async def push(self, owner: str, updates: Mapping[str, Update]) -> list[str]:
+        if self.is_failing:
+            raise ConnectionError("the memory is gone")
+        taken = []
+        for token, update in updates.items():
+            of, memory, _ = self.kept.get(token, (owner, SessionMemory(1_000, 200), update))
+            if of != owner:
+                taken.append(token)
+                continue
+            memory.apply(update)
+            self.kept[token] = (owner, memory, update)
+        return taken
+
+    async def claim(self, owner: str, token: str) -> Update | None:
+        if token not in self.kept:
+            return None
+        _, memory, update = self.kept[token]
+        self.kept[token] = (owner, memory, update)
+        return memory.snapshot(update.facts)
+
+    async def forget(self, tokens: Sequence[str]) -> None:
+        for token in tokens:
+            self.kept.pop(token, None)
+
+
+def fake_fleets(num_seats: int, replicas: int = 1, kinds: Sequence[str] = GRAPH) -> list[FakeFleet]:
+    """A fleet for each stage."""
+    return [
+        FakeFleet(*[FakeReplica(kind, num_seats, f"{kind}-{number}") for number in range(replicas)])
+        for kind in kinds
+    ]

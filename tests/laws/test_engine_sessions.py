@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from paluku.errors import SeatsExhausted
 from paluku.s2s.model import S2SModel
 from paluku.streaming.engine import Engine, Reply
-from paluku.streaming.ports import Batch, Conditions, History
+from paluku.streaming.ports import Conditions
 from paluku.streaming.stages import ConverseStage, DecodeStage, EncodeStage
 from tests.fakes.codec import FakeCodec
 from tests.fakes.s2s import K, V, tiny_s2s
@@ -119,56 +119,3 @@ def test_seats_run_out_and_come_back() -> None:
         full.open(WHO[2])
     full.close(first)
     assert full.open(WHO[2]) == first
-
-
-def converse_history(frames: int) -> tuple[ConverseStage, History]:
-    """A stage whose seat 1 has lived through the history."""
-    stage = ConverseStage(MODEL, 3)
-    stage.open(1, WHO[1])
-    encode = EncodeStage(CODEC, 3)
-    encode.open(1, WHO[1])
-    seat = np.array([1], np.int32)
-    codes = np.stack([encode.step(Batch(seat, pcm[None])).payload[0] for pcm in speech(1, frames)])
-    reply = np.stack([stage.step(Batch(seat, frame[None])).payload[0] for frame in codes])
-    return stage, History(codes, reply)
-
-
-def test_priming_converse_equals_having_stepped() -> None:
-    stepped, history = converse_history(9)
-    primed = ConverseStage(MODEL, 2)
-    primed.open(0, WHO[0])
-    primed.open(1, WHO[1])
-    bystander = Batch(np.array([0], np.int32), history.user_codes[:1])
-    before = primed.step(bystander).payload
-    primed.prime(1, history)
-    nxt = history.user_codes[4:5]
-    assert np.array_equal(
-        primed.step(Batch(np.array([1], np.int32), nxt)).payload,
-        stepped.step(Batch(np.array([1], np.int32), nxt)).payload,
-    )
-    fresh = ConverseStage(MODEL, 1)  # the bystander was not moved by it
-    fresh.open(0, WHO[0])
-    assert np.array_equal(before, fresh.step(bystander).payload)
-    assert np.array_equal(primed.step(bystander).payload, fresh.step(bystander).payload)
-
-
-def test_priming_with_another_voice_is_refused() -> None:
-    _, history = converse_history(9)
-    stage = ConverseStage(MODEL, 1)
-    stage.open(0, WHO[0])
-    with pytest.raises(ValueError, match="prime a seat with the model, voice and seed"):
-        stage.prime(0, history)
-
-
-def test_priming_decode_equals_having_stepped() -> None:
-    _, history = converse_history(9)
-    stepped, primed = DecodeStage(CODEC, 2), DecodeStage(CODEC, 1)
-    stepped.open(1, WHO[1])
-    primed.open(0, WHO[1])
-    for reply in history.reply:
-        stepped.step(Batch(np.array([1], np.int32), reply[None, 1:]))
-    primed.prime(0, history)
-    nxt = history.reply[3:4, 1:]
-    expected = stepped.step(Batch(np.array([1], np.int32), nxt)).payload
-    assert expected.any()
-    assert np.array_equal(primed.step(Batch(np.array([0], np.int32), nxt)).payload, expected)

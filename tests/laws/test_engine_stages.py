@@ -7,8 +7,8 @@ import torch
 from paluku.codec.native import NativeCodec, NativeCodecConfig
 from paluku.codec.port import Codec
 from paluku.streaming.engine import Engine
-from paluku.streaming.ports import Batch, Conditions
-from paluku.streaming.stages import ConverseStage, DecodeStage, EncodeStage
+from paluku.streaming.ports import Batch, Conditions, History
+from paluku.streaming.stages import ConverseStage, DecodeStage, EncodeStage, silence_codes
 from tests.fakes.codec import FakeCodec
 from tests.fakes.s2s import K, V, tiny_s2s
 
@@ -130,3 +130,60 @@ def test_a_seat_whose_owner_died_is_taken_over_fresh() -> None:
 def test_stages_of_different_sizes_make_no_engine() -> None:
     with pytest.raises(ValueError, match=r"same number of seats, not \(1, 2, 1\)"):
         Engine(EncodeStage(CODEC, 1), ConverseStage(tiny_s2s(), 2), DecodeStage(CODEC, 1))
+
+
+def converse_row(stage: ConverseStage) -> list[int]:
+    return stage.step(Batch(seats(0), CODES)).payload[0].tolist()
+
+
+def test_adjusting_changes_what_comes_and_forgets_nothing() -> None:
+    before, after = Conditions(voice="priya", seed=1), Conditions(voice="ravi", style="happy", seed=2)
+    stages = [ConverseStage(tiny_s2s(), 1) for _ in range(3)]
+    for stage, opened in zip(stages, (before, before, after), strict=True):
+        stage.open(0, opened)
+    kept, adjusted, _ = stages
+    first = [converse_row(stage) for stage in (kept, adjusted)]
+    assert first[0] == first[1]
+    adjusted.adjust(0, after)
+    said = [[converse_row(stage) for _ in range(6)] for stage in stages]
+    assert said[0] != said[1]
+    assert said[1] != said[2], "it has lived a frame more"
+    untouched = ConverseStage(tiny_s2s(), 1)
+    untouched.open(0, before)
+    untouched.adjust(0, after)
+    assert [converse_row(untouched) for _ in range(6)] == said[2], "before the first frame it is as opening"
+
+
+def test_only_an_open_seat_is_adjusted_or_primed() -> None:
+    nothing = np.zeros((0, 0), np.int16)
+    for stage in (EncodeStage(CODEC, 1), DecodeStage(CODEC, 1), ConverseStage(tiny_s2s(), 1)):
+        with pytest.raises(ValueError, match="seat 0 is not open"):
+            stage.adjust(0, Conditions())
+        with pytest.raises(ValueError, match="seat 0 is not open"):
+            stage.prime(0, History(0, nothing, nothing, nothing))
+
+
+@pytest.mark.parametrize(
+    ("user", "reply", "says"),
+    [
+        ((2, K), (2, K), r"must have the shapes \(\(2, 4\), \(2, 5\)\), not \(\(2, 4\), \(2, 4\)\)"),
+        ((3, K), (2, 1 + K), r"not \(\(3, 4\), \(2, 5\)\)"),
+    ],
+)
+def test_a_history_that_does_not_fit_is_refused(
+    user: tuple[int, int], reply: tuple[int, int], says: str
+) -> None:
+    history = History(0, SILENCE, np.zeros(user, np.int16), np.zeros(reply, np.int16))
+    for stage in (EncodeStage(CODEC, 1), DecodeStage(CODEC, 1), ConverseStage(tiny_s2s(), 1)):
+        stage.open(0, Conditions())
+        with pytest.raises(ValueError, match=says):
+            stage.prime(0, history)
+
+
+def test_silence_codes_are_where_silence_settles() -> None:
+    torch.manual_seed(0)
+    codec = NativeCodec(NativeCodecConfig(latent_dim=8, hidden=8, units=1, num_codebooks=K)).eval()
+    stage = EncodeStage(codec, 1)
+    stage.open(0, Conditions())
+    told = [tuple(stage.step(Batch(seats(0), SILENCE)).payload[0].tolist()) for _ in range(20)]
+    assert told[-1] == told[-2] == silence_codes(codec)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -14,10 +14,11 @@ from paluku.protocol import native
 from paluku.protocol.messages import Hello, Ready, ServerMessage, UserAudio
 from paluku.serving.app import build_app
 from paluku.serving.config import ServingConfig
+from paluku.serving.gate import Gate
 from paluku.serving.service import Service
 from paluku.streaming.clock import Clock
 from tests.fakes.clock import FakeClock
-from tests.fakes.stages import Unreliable, card, fake_stages
+from tests.fakes.stages import GRAPH, FakeReplica, FakeSnapshots, fake_fleets
 
 RATE_HZ = 16_000
 
@@ -26,13 +27,25 @@ class Server:
     """A running application, its parts, and its address. Its clock stands still unless one is given."""
 
     def __init__(
-        self, num_seats: int = 2, config: ServingConfig | None = None, clock: Clock | None = None
+        self,
+        num_seats: int = 2,
+        config: ServingConfig | None = None,
+        clock: Clock | None = None,
+        replicas: int = 1,
+        kinds: Sequence[str] = GRAPH,
     ) -> None:
-        self.stages: list[Unreliable] = fake_stages(num_seats)
+        self.fleets = fake_fleets(num_seats, replicas, kinds)
+        self.snapshots = FakeSnapshots()
         self.clock = clock or FakeClock()
-        self.service = Service(self.stages, card(num_seats), config or ServingConfig(), self.clock)
-        self.app = build_app(self.service)
+        config = config or ServingConfig()
+        self.service = Service(self.fleets, self.snapshots, config, self.clock)
+        self.app = build_app(self.service, Gate(config, self.clock, {}))
         self.port = 0
+
+    @property
+    def stages(self) -> list[FakeReplica]:
+        """The first replica of each stage."""
+        return [fleet.replicas[0] for fleet in self.fleets]
 
     @property
     def url(self) -> str:
@@ -42,7 +55,7 @@ class Server:
         """One tick of a standing clock, and all that it sets off inside the server."""
         assert isinstance(self.clock, FakeClock)
         self.clock.advance(self.service.tick_s)
-        for _ in range(20):  # three stages and their queues, each a few turns of the loop
+        for _ in range(40):  # three stages and their queues, each a few turns of the loop
             await asyncio.sleep(0)
 
     async def heard(self, frames: int) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from paluku.audio import from_pcm16, read, write_wav
-from paluku.client.session import Conversation, connected
+from paluku.client.session import Conversation, connect
 from paluku.errors import SeatsExhausted, ServiceError
 from paluku.protocol.messages import Hello
+from paluku.serving.config import ServingConfig
 from paluku.streaming.clock import MonotonicClock
 from tests.fakes.stages import FRAME_SAMPLES, SCRIPT, K
 from tests.wire.server import RATE_HZ, Server, serving, until
@@ -40,7 +41,7 @@ async def run_cli(*arguments: object) -> tuple[int, str, str]:
 
 def test_a_spoken_wave_comes_back_one_frame_later_and_is_measured() -> None:
     async def script() -> Conversation:
-        async with serving(Server(clock=MonotonicClock())) as server, connected(server.url, HELLO) as talk:
+        async with serving(Server(clock=MonotonicClock())) as server, connect(server.url, HELLO) as talk:
             await talk.speak(ramps(12)[:-100])  # the last frame is filled up
             return talk
 
@@ -59,22 +60,23 @@ def test_a_spoken_wave_comes_back_one_frame_later_and_is_measured() -> None:
 
 def test_no_seat_is_told_with_when_to_come_back() -> None:
     async def script() -> None:
-        async with serving(Server(num_seats=1)) as server, connected(server.url, HELLO):
-            with pytest.raises(SeatsExhausted, match="all 1 seats are taken; try again in 5 s") as refused:
-                async with connected(server.url, HELLO):
+        async with serving(Server(num_seats=1)) as server, connect(server.url, HELLO):
+            with pytest.raises(SeatsExhausted, match="all 1 seats are taken") as refused:
+                async with connect(server.url, HELLO):
                     pass
-            assert refused.value.retry_s == 5.0
+            assert refused.value.retry_s > 0
 
     asyncio.run(script())
 
 
 def test_a_lost_stage_reaches_the_speaker() -> None:
     async def script() -> None:
-        async with serving(Server(clock=MonotonicClock())) as server:
-            server.stages[2].failing = {"step"}
-            async with connected(server.url, HELLO) as talk:
-                with pytest.raises(ServiceError, match="stage_lost"):
-                    await talk.speak(ramps(50))
+        config = ServingConfig(recovery_s=0.2)
+        server = Server(clock=MonotonicClock(), config=config)
+        async with serving(server), connect(server.url, HELLO) as talk:
+            server.stages[2].failing = {"all"}
+            with pytest.raises(ServiceError, match="stage_lost"):
+                await talk.speak(ramps(50))
 
     asyncio.run(script())
 
@@ -125,7 +127,8 @@ def test_a_file_of_another_rate_is_resampled(tmp_path: Path) -> None:
 
     code, out, _ = asyncio.run(script())
     assert code == 0
-    assert "frames     5 in, 5 out" in out
+    assert "frames     5 in, 5 out, 0 late, 0 lost" in out
+    assert "resumes    0" in out
     assert len(read(tmp_path / "reply.wav")[0]) == RATE_HZ // 5
 
 
@@ -135,11 +138,15 @@ def test_a_file_of_another_rate_is_resampled(tmp_path: Path) -> None:
         (["missing.wav"], "missing.wav does not exist"),
         (["ok.wav", "--url", "ws://127.0.0.1:9/ws"], "ws://127.0.0.1:9/ws cannot be reached"),
         (["ok.wav", "--url", "nonsense"], "nonsense is no WebSocket address"),
-        (["ok.wav", "--url", "SERVER", "--rate", "8000"], "this server takes 16000 Hz, not 8000 Hz"),
+        (
+            ["ok.wav", "--url", "SERVER", "--rate", "11025"],
+            "pcm16 is taken at 8000, 16000, 24000, 48000 Hz, not 11025 Hz",
+        ),
         (["ok.wav", "--url", "SERVER/elsewhere"], "cannot be reached"),
         (["ok.wav", "--url", "SERVER", "--seed", "-1"], "seed"),
         (["ok.wav", "--url", "SERVER", "--rate", "-5"], "sample_rate_hz"),
         (["ok.wav", "--url", "FULL"], "all 1 seats are taken"),
+        (["ok.wav", "--url", "SERVER", "--opus", "--rate", "16000"], "opus is taken at 24000, 48000 Hz"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_exit_code_2(tmp_path: Path, options: list[str], says: str) -> None:
@@ -154,7 +161,7 @@ def test_what_goes_wrong_is_one_line_and_exit_code_2(tmp_path: Path, options: li
             arguments = [tmp_path / file, "--out", tmp_path / "reply.wav", *rest]
             if "FULL" not in options:
                 return await run_cli(*arguments)
-            async with connected(server.url, HELLO):
+            async with connect(server.url, HELLO):
                 return await run_cli(*arguments)
 
     code, out, err = asyncio.run(script())
@@ -168,8 +175,41 @@ def test_what_goes_wrong_is_one_line_and_exit_code_2(tmp_path: Path, options: li
 def test_leaving_before_the_end_frees_the_seat() -> None:
     async def script() -> None:
         async with serving(Server(num_seats=1)) as server:
-            async with connected(server.url, HELLO):
+            async with connect(server.url, HELLO):
                 assert server.service.stats()["seats_used"] == 1
             await until(lambda: server.service.stats()["seats_used"] == 0)
 
     asyncio.run(script())
+
+
+@pytest.mark.parametrize(
+    ("options", "rate_hz"), [(["--opus"], 24_000), (["--rate", "8000", "--no-align"], 8_000)]
+)
+def test_the_sound_on_the_wire_is_what_was_asked_for(
+    tmp_path: Path, options: list[str], rate_hz: int
+) -> None:
+    write_wav(tmp_path / "question.wav", np.zeros(RATE_HZ // 5, np.float32), RATE_HZ)
+
+    async def script() -> tuple[int, str, str]:
+        async with serving(Server(clock=MonotonicClock())) as server:
+            out = tmp_path / "reply.wav"
+            return await run_cli(
+                tmp_path / "question.wav", "--out", out, "--url", server.url, "--tail", 0, *options
+            )
+
+    code, out, err = asyncio.run(script())
+    assert (code, err) == (0, "")
+    assert "frames     5 in, 5 out" in out
+    assert read(tmp_path / "reply.wav")[1] == rate_hz
+
+
+def test_without_a_file_or_sounddevice_there_is_nothing_to_say() -> None:
+    async def script() -> list[tuple[int, str, str]]:
+        async with serving(Server()) as server:
+            return [await run_cli(), await run_cli("--microphone", "--url", server.url)]
+
+    nothing, microphone = asyncio.run(script())
+    assert nothing[0] == 2
+    assert "give a file or --microphone" in nothing[2]
+    assert microphone[0] == 2
+    assert "--microphone needs sounddevice" in microphone[2]

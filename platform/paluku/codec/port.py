@@ -30,6 +30,16 @@ class Codec(Protocol):
         """`V`; codes lie in `[0, V)`."""
         ...
 
+    @property
+    def encode_reach_frames(self) -> int:
+        """After how many frames an encoder's state has forgotten what came before them."""
+        ...
+
+    @property
+    def decode_reach_frames(self) -> int:
+        """After how many frames a decoder's state has forgotten what came before them."""
+        ...
+
     def encode(self, wave: MonoWave) -> Codes:
         """`[B, 1, S]` to `[B, K, T]` with `T = S / samples per frame`; `S` must be whole frames."""
         ...

@@ -23,6 +23,14 @@ class KeyValues(NamedTuple):
     values: Float[Tensor, "B H W E"]
 
 
+class Stretch(NamedTuple):
+    """Where `T` frames of one seat come to lie, and what each of them sees; the same for every layer."""
+
+    past: Int[Tensor, "P"]  # slots of the frames before it that it may see, oldest first
+    slots: Int[Tensor, "T2"]  # where its last `T2 = min(T, W)` frames go
+    seen: Bool[Tensor, "T P_and_T"]  # by row (query): the past frames and the stretch's own
+
+
 class CausalSelfAttention(nn.Module):
     """`H` heads of `E = D / H` channels that see their own frame and the `W - 1` before it."""
 
@@ -56,18 +64,35 @@ class CausalSelfAttention(nn.Module):
         state: KeyValues,
         x: Float[Tensor, "B D"],
         position: Int[Tensor, "B"],
+        seen: Bool[Tensor, "B W"],
         rotation: Rotation,
         exec_mask: Mask,
     ) -> Float[Tensor, "B D"]:
-        """The next frame of each seat, at `position` (frames since the seat was fresh)."""
+        """The next frame of each seat, at `position`; `seen` are the slots that hold a frame (`filled`)."""
         queries, keys, values = self._split(x[:, None])
         write_(state.keys, rotate(keys, rotation)[:, :, 0], position, exec_mask)
         write_(state.values, values[:, :, 0], position, exec_mask)
-        seen = filled(position, self.window)[:, None, None]
         attended = F.scaled_dot_product_attention(
-            rotate(queries, rotation), state.keys, state.values, attn_mask=seen
+            rotate(queries, rotation), state.keys, state.values, attn_mask=seen[:, None, None]
         )
         return self.project_out(attended.flatten(1))
+
+    def extend(self, state: KeyValues, x: Sequence, rotation: Rotation, stretch: Stretch) -> Sequence:
+        """The next `T` frames of the only seat, `[1, T, D]`; equals as many steps."""
+        queries, keys, values = self._split(x)
+        keys = rotate(keys, rotation)
+        all_keys = torch.cat((state.keys[:, :, stretch.past], keys), dim=2)
+        all_values = torch.cat((state.values[:, :, stretch.past], values), dim=2)
+        _place_(state, keys, values, stretch)
+        attended = F.scaled_dot_product_attention(
+            rotate(queries, rotation), all_keys, all_values, attn_mask=stretch.seen
+        )
+        return self.project_out(attended.transpose(1, 2).flatten(2))
+
+    def remember(self, state: KeyValues, x: Sequence, rotation: Rotation, stretch: Stretch) -> None:
+        """`extend` without the output: only what later frames will see of these."""
+        _, keys, values = self._split(x)
+        _place_(state, rotate(keys, rotation), values, stretch)
 
     def _split(self, x: Sequence) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each `[B, H, T, E]`."""
@@ -83,10 +108,29 @@ def sliding_window(length: int, window: int, device: torch.device) -> Bool[Tenso
     return (age >= 0) & (age < window)
 
 
-def filled(position: Int[Tensor, "B"], window: int) -> Bool[Tensor, "B W"]:
-    """Which slots hold a frame once `position` is written: all, from position `W - 1` on."""
+def filled(position: Int[Tensor, "B"], window: int, start: Int[Tensor, "B"] | int = 0) -> Bool[Tensor, "B W"]:
+    """Which slots hold a frame once `position` is written: all, from `W - 1` frames after `start` on."""
     slots = torch.arange(window, device=position.device)
-    return (position[:, None] - slots) % window <= position[:, None]
+    lived = torch.as_tensor(position - start)
+    return (position[:, None] - slots) % window <= lived[:, None]
+
+
+def stretch_of(start: int, position: int, length: int, window: int, device: torch.device) -> Stretch:
+    """Frames `position` to `position + length` of a seat that began at `start`."""
+    past = min(position - start, window - 1)
+    place = torch.arange(position - past, position + length, device=device)
+    own = place[past:]
+    age = own[:, None] - place
+    return Stretch(place[:past] % window, own[-window:] % window, (age >= 0) & (age < window))
+
+
+def _place_(
+    state: KeyValues, keys: Float[Tensor, "1 H T E"], values: Float[Tensor, "1 H T E"], stretch: Stretch
+) -> None:
+    """Put the stretch's last frames in their slots, in place."""
+    kept = len(stretch.slots)
+    state.keys[:, :, stretch.slots] = keys[:, :, -kept:]
+    state.values[:, :, stretch.slots] = values[:, :, -kept:]
 
 
 def write_(

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from paluku.nn.attention import CausalSelfAttention, KeyValues
+from paluku.nn.attention import CausalSelfAttention, KeyValues, Stretch, filled, stretch_of
 from paluku.nn.rope import Rotary, Rotation
 from paluku.nn.state import update_
 from paluku.shapes import Mask, Sequence
@@ -57,19 +57,35 @@ class Block(nn.Module):
         state: KeyValues,
         x: Float[Tensor, "B D"],
         position: Int[Tensor, "B"],
+        seen: Bool[Tensor, "B W"],
         rotation: Rotation,
         exec_mask: Mask,
     ) -> Float[Tensor, "B D"]:
         """The next frame of each seat."""
-        x = x + self.attention.step(state, self.attention_norm(x), position, rotation, exec_mask)
+        x = x + self.attention.step(state, self.attention_norm(x), position, seen, rotation, exec_mask)
         return x + self.feedforward(self.feedforward_norm(x))
+
+    def extend(self, state: KeyValues, x: Sequence, rotation: Rotation, stretch: Stretch) -> Sequence:
+        """The next frames of one seat."""
+        x = x + self.attention.extend(state, self.attention_norm(x), rotation, stretch)
+        return x + self.feedforward(self.feedforward_norm(x))
+
+    def remember(self, state: KeyValues, x: Sequence, rotation: Rotation, stretch: Stretch) -> None:
+        """`extend` without the output."""
+        self.attention.remember(state, self.attention_norm(x), rotation, stretch)
 
 
 class TransformerState(NamedTuple):
-    """How many frames each seat has lived, and each layer's ring."""
+    """Where each seat is, and each layer's ring."""
 
-    position: Int[Tensor, "B"]
+    position: Int[Tensor, "B"]  # of the next frame
+    start: Int[Tensor, "B"]  # of the seat's first frame: 0, or where what it remembers begins
     layers: tuple[KeyValues, ...]
+
+    @property
+    def lived(self) -> Int[Tensor, "B"]:
+        """How many frames each seat has seen."""
+        return self.position - self.start
 
 
 class Transformer(nn.Module):
@@ -77,6 +93,7 @@ class Transformer(nn.Module):
 
     def __init__(self, dim: int, layers: int, heads: int, window: int) -> None:
         super().__init__()
+        self.window = window
         self.rotary = Rotary(dim // heads)
         self.blocks = nn.ModuleList(Block(dim, heads, window) for _ in range(layers))
         self.norm = nn.RMSNorm(dim, eps=NORM_EPSILON)
@@ -90,10 +107,9 @@ class Transformer(nn.Module):
 
     def init_state(self, batch: int) -> TransformerState:
         """Fresh seats."""
-        position = torch.zeros(batch, dtype=torch.int64, device=self.norm.weight.device)
-        return TransformerState(
-            position, tuple(self._attention(block).init_state(batch) for block in self.blocks)
-        )
+        position, start = torch.zeros(2, batch, dtype=torch.int64, device=self.norm.weight.device)
+        layers = tuple(block.attention.init_state(batch) for block in self._blocks())
+        return TransformerState(position, start, layers)
 
     def step(self, state: TransformerState, x: Float[Tensor, "B D"], exec_mask: Mask) -> Float[Tensor, "B D"]:
         """The next frame of each seat; state is updated in place where `exec_mask`.
@@ -101,13 +117,35 @@ class Transformer(nn.Module):
         Rows outside `exec_mask` give finite values without meaning.
         """
         rotation = self.rotary(state.position[:, None])
-        for block, ring in zip(self.blocks, state.layers, strict=True):
-            assert isinstance(block, Block)
-            x = block.step(ring, x, state.position, rotation, exec_mask)
+        seen = filled(state.position, self.window, state.start)
+        for block, ring in zip(self._blocks(), state.layers, strict=True):
+            x = block.step(ring, x, state.position, seen, rotation, exec_mask)
         update_(state.position, state.position + 1, exec_mask)
         return self.norm(x)
 
-    @staticmethod
-    def _attention(block: nn.Module) -> CausalSelfAttention:
-        assert isinstance(block, Block)
-        return block.attention
+    def extend(self, state: TransformerState, x: Float[Tensor, "1 T D"], layers: int) -> None:
+        """The next `T` frames of one seat at once, in place: the state of as many steps, up to rounding.
+
+        `state` holds that seat alone (its rows as views). Only the first `layers`
+        rings are written: for an old frame the higher ones are out of sight (`layers_reached`).
+        """
+        position, length, device = int(state.position), x.shape[1], x.device
+        rotation = self.rotary(torch.arange(position, position + length, device=device)[None])
+        stretch = stretch_of(int(state.start), position, length, self.window, device)
+        *lower, last = list(zip(self._blocks(), state.layers, strict=True))[:layers]
+        for block, ring in lower:
+            x = block.extend(ring, x, rotation, stretch)
+        last[0].remember(last[1], x, rotation, stretch)
+        state.position.add_(length)
+
+    def layers_reached(self, age: int) -> int:
+        """How many layers' rings of a frame matter `age` frames after it, and ever since."""
+        return max(0, len(self.blocks) + 1 - -(-age // max(1, self.window - 1)))
+
+    @property
+    def reach(self) -> int:
+        """How many frames before a frame its output depends on."""
+        return len(self.blocks) * (self.window - 1)
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]

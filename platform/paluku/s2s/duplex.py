@@ -34,9 +34,9 @@ class SeatConditions(NamedTuple):
 
 
 class DuplexState(NamedTuple):
-    """Per seat; zero is fresh. The temporal transformer's position is the count of frames lived."""
+    """Per seat; zero is fresh. The temporal transformer's position is the frame's number in its session."""
 
-    before: Int[Tensor, "B N"]  # our tokens of the last position, text first; no meaning at position 0
+    before: Int[Tensor, "B N"]  # our tokens of the last position, text first; no meaning before the first
     first_codes: Int[Tensor, "B A"]  # codebook 0 of the frames that are not complete yet, oldest first
     temporal: TransformerState
 
@@ -62,20 +62,30 @@ def duplex_step(
     The codes are those of the frame that is complete now, or -1 when none is yet. State is updated in
     place where `exec_mask`; other rows give tokens without meaning.
     """
-    config, position = model.config, state.temporal.position.clone()
+    is_complete = state.temporal.lived >= model.config.acoustic_delay
+    tokens = advance(model, state, user_codes, conditions, exec_mask, sampler(model, state, conditions))
+    frame = torch.cat((shift_(state, tokens, exec_mask), tokens[:, 2:]), dim=1)
+    return torch.cat((tokens[:, :1], torch.where(is_complete[:, None], frame, NO_FRAME)), dim=1)
+
+
+def sampler(model: S2SModel, state: DuplexState, conditions: SeatConditions) -> Choose:
+    """Draws each stream's token with the noise of each seat's seed and position."""
+    config = model.config
     candidates = max(config.text_vocab, config.codebook_size)
-    noise = gumbel(conditions.seed, position, 1 + config.num_codebooks, candidates)
+    noise = gumbel(conditions.seed, state.temporal.position, 1 + config.num_codebooks, candidates)
 
     def choose(stream: int, logits: Tensor) -> Tensor:
         own_noise = noise[:, stream, : logits.shape[1]]
         return sample(logits, own_noise, conditions.temperature, conditions.top_k)
 
-    tokens = advance(model, state, user_codes, conditions, exec_mask, choose)
+    return choose
+
+
+def shift_(state: DuplexState, tokens: Int[Tensor, "B N"], exec_mask: Mask) -> Int[Tensor, "B 1"]:
+    """Take in a position's codebook 0, in place; gives that of the frame which is complete now."""
     first_codes = torch.cat((state.first_codes, tokens[:, 1:2]), dim=1)
     update_(state.first_codes, first_codes[:, 1:], exec_mask)
-    frame = torch.cat((first_codes[:, :1], tokens[:, 2:]), dim=1)
-    complete = position[:, None] >= config.acoustic_delay
-    return torch.cat((tokens[:, :1], torch.where(complete, frame, NO_FRAME)), dim=1)
+    return first_codes[:, :1]
 
 
 def advance(
@@ -90,12 +100,12 @@ def advance(
 
     Updates the state in place where `exec_mask`, all but `first_codes`.
     """
-    position = state.temporal.position.clone()
-    before = torch.where(position[:, None] == 0, model.initial(len(position)), state.before)
+    lived = state.temporal.lived
+    before = torch.where(lived[:, None] == 0, model.initial(len(lived)), state.before)
     x = model.embed(user_codes, before) + model.conditioning(conditions.voice, conditions.style)
     hidden = model.temporal.step(state.temporal, x, exec_mask)
     tokens = [choose(0, model.text_head(hidden))]
-    tokens += _codes(model, hidden, tokens[0], position, choose)
+    tokens += _codes(model, hidden, tokens[0], lived, choose)
     update_(state.before, torch.stack(tokens, dim=1), exec_mask)
     return torch.stack(tokens, dim=1)
 
@@ -104,7 +114,7 @@ def _codes(
     model: S2SModel,
     hidden: Float[Tensor, "B D"],
     token: Int[Tensor, "B"],
-    position: Int[Tensor, "B"],
+    lived: Int[Tensor, "B"],
     choose: Choose,
 ) -> list[Int[Tensor, "B"]]:
     """`K` steps of the depth transformer, whose state lives within the frame; every seat takes them.
@@ -113,11 +123,11 @@ def _codes(
     """
     depth, codes = model.depth, []
     state = depth.transformer.init_state(len(hidden))
-    everyone = torch.ones_like(position, dtype=torch.bool)
+    everyone = torch.ones_like(lived, dtype=torch.bool)
     projected = depth.projected(hidden)
     for k, (head, delay) in enumerate(zip(depth.heads, model.config.delays, strict=True)):
         x = projected[:, k] + depth.embed(k, token)
         chosen = choose(1 + k, head(depth.transformer.step(state, x, everyone)))
-        token = torch.where(position < delay, model.config.pad_code, chosen)
+        token = torch.where(lived < delay, model.config.pad_code, chosen)
         codes.append(token)
     return codes

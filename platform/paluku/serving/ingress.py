@@ -1,7 +1,7 @@
-"""The ingress deployment: the application of `app.py` over three Serve handles. No torch in here."""
+"""The ingress deployment: the application of `app.py` over Serve handles. No torch in here."""
 
-import asyncio
-import secrets
+from collections.abc import Sequence
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
@@ -9,28 +9,30 @@ from ray.serve.handle import DeploymentHandle
 
 from paluku.serving.app import build_app
 from paluku.serving.config import ServingConfig
-from paluku.serving.handles import HandleStage
-from paluku.serving.ports import LaneCard
+from paluku.serving.fleet import HandleFleet
+from paluku.serving.gate import Gate
 from paluku.serving.service import Service
+from paluku.serving.snapshots import HandleSnapshots
 from paluku.streaming.clock import MonotonicClock
+from paluku.streaming.vad import SileroVad, VadWorker
 
 
 @serve.ingress()
 class Ingress:
-    """Sessions, protocol and clock of one process, in front of one lane."""
+    """Sessions, protocols and clock of one process, in front of the stages in the order of the graph."""
 
-    async def __init__(  # type: ignore[misc]  # Serve awaits it
+    def __init__(
         self,
-        encode: DeploymentHandle,
-        converse: DeploymentHandle,
-        decode: DeploymentHandle,
+        stages: Sequence[DeploymentHandle[Any]],
+        memory: DeploymentHandle[Any],
         config: ServingConfig,
     ) -> None:
-        owner = secrets.token_hex(8)
-        stages = [HandleStage(handle, owner) for handle in (encode, converse, decode)]
-        card = LaneCard.of(await asyncio.gather(*[stage.card() for stage in stages]))
-        self._service = Service(stages, card, config, MonotonicClock())
-        self._app = build_app(self._service)
+        clock = MonotonicClock()
+        fleets = [HandleFleet(stage, clock) for stage in stages]
+        snapshots = HandleSnapshots(memory, config.step_timeout_s)
+        self._service = Service(fleets, snapshots, config, clock, _vad)
+        # The service starts with the application, which Serve starts before it calls the replica ready.
+        self._app = build_app(self._service, Gate(config, clock))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app
@@ -38,4 +40,8 @@ class Ingress:
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""
         if not self._service.is_running:
-            raise RuntimeError("the clock or a worker of the lane has stopped")
+            raise RuntimeError("the clock or a worker of the service has stopped")
+
+
+def _vad(sample_rate_hz: int) -> VadWorker:
+    return VadWorker(SileroVad(sample_rate_hz))

@@ -1,64 +1,69 @@
-"""A lane: three stages and the seats they share, pipelined.
+"""A lane: the replicas a group of sessions is seated on, one of each stage, pipelined.
 
-One worker per stage takes jobs from its queue in order, so tick k+1 is encoded while tick k is in
-Converse. Opening and closing a seat are jobs in the same queues: a close comes to each stage behind
-the seat's last frame and before its next user's open, whatever is under way.
-
-A stage that fails or hangs is lost, with everything it held: batches already under way fail at once
-instead of waiting for it one by one. Only opening a seat tries it again.
+One worker per stage takes batches from its queue in order, so tick k+1 is encoded while tick k is in
+Converse. A replica that fails or hangs loses the lane: batches already under way fail at once instead
+of waiting for it one by one, and their sessions are seated elsewhere.
 """
 
 import asyncio
-import contextvars
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from paluku.errors import one_line
-from paluku.log import logger
-from paluku.serving.ports import AsyncStage, StageLostError
-from paluku.streaming.engine import Reply, replies, reply_codes
-from paluku.streaming.ports import Batch, Conditions
-from paluku.streaming.seats import SeatTable
+import numpy as np
 
-log = logger(__name__)
+from paluku.errors import SeatsExhausted
+from paluku.serving.calls import alone, call
+from paluku.serving.ports import LaneCard, LeasedBatch, LeaseGoneError, Replica, RowStatus, StageLostError
 
-ENCODE, CONVERSE, DECODE = range(3)
-STAGES = ("encode", "converse", "decode")
+# By the number of deployments in the pipeline.
+STAGES = {3: ("encode", "converse", "decode"), 1: ("fused",)}
+
+# Told how long a stage took for a batch: (its name, seconds).
+Timed = Callable[[str, float], None]
+
+
+class Row(NamedTuple):
+    """One session's frame: its lease on each stage, the frame's number, and the sound int16 `[S]`."""
+
+    leases: tuple[int, ...]
+    frame: int
+    pcm: np.ndarray
+
+
+class Answer(NamedTuple):
+    """What became of a row. `lost` names the stage whose seat was gone; then the rest is zeros."""
+
+    user_codes: np.ndarray  # [K]
+    reply: np.ndarray  # [1 + K]
+    pcm: np.ndarray  # [S]
+    lost: str | None = None
 
 
 class Lane:
-    """Three stages, a seat table, and the batches under way. Create and use it in a running event loop."""
+    """The pipeline over one tuple of replicas. Create and use it in a running event loop."""
 
     def __init__(
         self,
-        stages: Sequence[AsyncStage],
-        num_seats: int,
+        replicas: Sequence[Replica],
+        card: LaneCard,
         *,
         max_in_flight: int,
         step_timeout_s: float,
-        open_timeout_s: float,
-        retry_s: float,
+        now: Callable[[], float],
+        timed: Timed,
     ) -> None:
-        assert len(stages) == len(STAGES), f"a lane has the stages {STAGES}, not {len(stages)}"
-        self._stages = stages
-        self._seats = SeatTable(num_seats, retry_s)
-        self._queues: list[asyncio.Queue[_Job]] = [asyncio.Queue() for _ in STAGES]  # bounded by has_room
+        self.replicas = tuple(replicas)
+        self.key = tuple(replica.replica_id for replica in replicas)
+        self.lost: StageLostError | None = None
+        self.lost_replica: str | None = None
+        self._names = STAGES[len(replicas)]
+        self._card = card
         self._max_in_flight = max_in_flight
         self._step_timeout_s = step_timeout_s
-        self._open_timeout_s = open_timeout_s
-        self._lost: list[StageLostError | None] = [None for _ in STAGES]
+        self._now, self._timed = now, timed
+        self._queues: list[asyncio.Queue[_Job]] = [asyncio.Queue() for _ in replicas]  # bounded by has_room
         self._in_flight = 0
-        self._workers: list[asyncio.Task[None]] = []
-
-    @property
-    def num_seats(self) -> int:
-        """How many sessions fit."""
-        return self._seats.num_seats
-
-    @property
-    def num_used(self) -> int:
-        """Seats leased, the closing ones too."""
-        return self._seats.num_used
+        self._workers = [alone(self._work(position)) for position in range(len(replicas))]
 
     @property
     def has_room(self) -> bool:
@@ -66,171 +71,106 @@ class Lane:
         return self._in_flight < self._max_in_flight
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no batch is under way."""
+        return self._in_flight == 0
+
+    @property
     def is_running(self) -> bool:
         """Whether every worker is at work."""
-        return bool(self._workers) and not any(worker.done() for worker in self._workers)
+        return not any(worker.done() for worker in self._workers)
 
-    def start(self) -> None:
-        """Start the workers.
+    def step(self, rows: Sequence[Row]) -> "asyncio.Future[list[Answer]]":
+        """Send a batch on its way; the future holds an answer for each row, or StageLostError.
 
-        Each in an empty context: calls of Serve handles that share a request's context share its
-        internal id, and one of two concurrent ones never returns.
+        Futures are done in the order of the calls.
         """
-        self._workers = [
-            asyncio.create_task(self._work(position), name=f"lane-{name}", context=contextvars.Context())
-            for position, name in enumerate(STAGES)
-        ]
+        assert self.has_room, f"{self._in_flight} batches are in flight; ask has_room first"
+        self._in_flight += 1
+        job = _Job(rows, self._card)
+        job.done.add_done_callback(self._landed)
+        self._queues[0].put_nowait(job)
+        return job.done
 
     async def stop(self) -> None:
         """Stop the workers; what is under way is dropped."""
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        self._workers = []
-
-    def lease(self) -> int:
-        """The lowest free seat; it must be opened, and retired in the end.
-
-        Raises:
-            SeatsExhausted: when there is none.
-        """
-        return self._seats.lease()
-
-    async def open(self, seat: int, conditions: Conditions) -> None:
-        """Make a leased seat ready on every stage.
-
-        Raises:
-            StageLostError: when a stage cannot; retire the seat.
-        """
-        await self._send(_Open(seat, conditions))
-        self._seats.opened(seat)
-
-    def step(self, batch: Batch) -> "asyncio.Future[list[Reply]]":
-        """Send a batch on its way; the future holds its replies in order, or StageLostError.
-
-        Futures are done in the order of the calls.
-        """
-        assert self.has_room, f"{self._in_flight} batches are in flight; ask has_room first"
-        self._in_flight += 1
-        done = self._send(_Step(batch))
-        done.add_done_callback(self._landed)
-        return done
-
-    def retire(self, seat: int) -> None:
-        """End a session. Its seat is free once every stage has been told, behind the last frame."""
-        self._seats.closing(seat)
-        self._send(_Close(seat)).add_done_callback(lambda done: self._closed(seat, done))
-
-    def _send(self, job: "_Job") -> "asyncio.Future[Any]":
-        self._queues[ENCODE].put_nowait(job)
-        return job.done
 
     def _landed(self, _: object) -> None:
         self._in_flight -= 1
 
-    def _closed(self, seat: int, done: "asyncio.Future[None]") -> None:
-        if done.cancelled():
-            return
-        if error := done.exception():
-            # The seat can be used again all the same: a stage makes it fresh when it is opened.
-            log.warning("seat %d was not closed cleanly: %s", seat, one_line(error))
-        self._seats.release(seat)
-
     async def _work(self, position: int) -> None:
-        inbox = self._queues[position]
+        inbox, is_last = self._queues[position], position == len(self._queues) - 1
         while True:
             job = await inbox.get()
-            if job.wants(self._lost[position]):
+            if self.lost is None and job.rows:
                 await self._visit(job, position)
-            if position == DECODE:
-                job.finish()
+            if is_last:
+                job.finish(self.lost)
             else:
                 self._queues[position + 1].put_nowait(job)
 
     async def _visit(self, job: "_Job", position: int) -> None:
+        name, replica, began_s = self._names[position], self.replicas[position], self._now()
+        work = replica.step(job.batch(position))
         try:
-            async with asyncio.timeout(self._step_timeout_s if job.is_step else self._open_timeout_s):
-                await job.visit(position, self._stages[position])
-        # A stage is another process behind a port: Ray, gRPC and the model can raise anything, and
-        # the clock has to outlive it. Nothing is swallowed: it reaches whoever waits for the job.
-        except Exception as error:
-            log.exception("stage %s is lost", STAGES[position])
-            name, kind = STAGES[position], type(error).__name__
-            job.lost = self._lost[position] = StageLostError(f"stage {name} is lost ({kind}); connect again")
+            stepped = await call(f"replica {replica.replica_id}", work, self._step_timeout_s)
+        except (StageLostError, SeatsExhausted, LeaseGoneError) as error:
+            self.lost_replica = replica.replica_id
+            self.lost = StageLostError(str(error))
         else:
-            self._lost[position] = None
+            job.take(name, stepped.status, stepped.payload)
+            self._timed(name, self._now() - began_s)
 
 
 class _Job:
-    """What passes through the three stages in order."""
+    """A batch on its way. A row whose seat is gone stays behind at the stage that says so."""
 
-    is_step = False
+    def __init__(self, rows: Sequence[Row], card: LaneCard) -> None:
+        self.done: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self.rows = list(range(len(rows)))  # those still on their way
+        self._all = rows
+        self._card = card
+        self._lost: dict[int, str] = {}
+        self._payload = np.stack([row.pcm for row in rows])
+        self._codes = np.zeros((len(rows), card.num_codebooks), np.int16)
+        self._reply = np.zeros((len(rows), 1 + card.num_codebooks), np.int16)
 
-    def __init__(self) -> None:
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.lost: StageLostError | None = None
+    def batch(self, position: int) -> LeasedBatch:
+        """What the next stage is sent."""
+        leases = np.array([self._all[row].leases[position] for row in self.rows], np.int64)
+        frames = np.array([self._all[row].frame for row in self.rows], np.int64)
+        return LeasedBatch(leases, frames, self._payload)
 
-    def wants(self, stage_lost: StageLostError | None) -> bool:
-        """Whether to visit the next stage, which was lost by an earlier job or not."""
-        self.lost = self.lost or stage_lost
-        return self.lost is None
+    def take(self, stage: str, status: np.ndarray, payload: np.ndarray) -> None:
+        """What a stage gave."""
+        good = status == RowStatus.STEPPED
+        self._lost.update({row: stage for row, is_good in zip(self.rows, good, strict=True) if not is_good})
+        self.rows = [row for row, is_good in zip(self.rows, good, strict=True) if is_good]
+        self._codes, self._reply, self._payload = self._codes[good], self._reply[good], payload[good]
+        match stage:
+            case "encode":
+                self._codes = self._payload
+            case "converse":
+                self._reply, self._payload = self._payload, np.ascontiguousarray(self._payload[:, 1:])
+            case "fused":
+                K = self._card.num_codebooks
+                self._codes, self._reply, self._payload = np.split(self._payload, [K, 2 * K + 1], axis=1)
 
-    async def visit(self, position: int, stage: AsyncStage) -> None:
-        """Do the stage's part."""
-        raise NotImplementedError
-
-    def finish(self) -> None:
+    def finish(self, lost: StageLostError | None) -> None:
         """Tell whoever waits; it may have given up waiting."""
         if self.done.done():
             return
-        if self.lost is not None:
-            self.done.set_exception(self.lost)
+        if lost is not None:
+            self.done.set_exception(lost)
         else:
-            self.done.set_result(self.result())
+            self.done.set_result(self._answers())
 
-    def result(self) -> Any:
-        """What the job was for."""
-        return None
-
-
-class _Open(_Job):
-    def __init__(self, seat: int, conditions: Conditions) -> None:
-        super().__init__()
-        self._seat, self._conditions = seat, conditions
-
-    def wants(self, stage_lost: StageLostError | None) -> bool:  # noqa: ARG002 (tries a lost stage again)
-        return self.lost is None
-
-    async def visit(self, position: int, stage: AsyncStage) -> None:  # noqa: ARG002 (every stage alike)
-        await stage.open(self._seat, self._conditions)
-
-
-class _Close(_Job):
-    def __init__(self, seat: int) -> None:
-        super().__init__()
-        self._seat = seat
-
-    def wants(self, stage_lost: StageLostError | None) -> bool:
-        return stage_lost is None  # whatever happened at the stages before
-
-    async def visit(self, position: int, stage: AsyncStage) -> None:  # noqa: ARG002 (every stage alike)
-        await stage.close(self._seat)
-
-
-class _Step(_Job):
-    is_step = True
-
-    def __init__(self, batch: Batch) -> None:
-        super().__init__()
-        self._batch = batch
-        self._spoken = batch
-
-    async def visit(self, position: int, stage: AsyncStage) -> None:
-        if position == DECODE:
-            self._batch = reply_codes(self._spoken)
-        self._batch = await stage.step(self._batch)
-        if position == CONVERSE:
-            self._spoken = self._batch
-
-    def result(self) -> list[Reply]:
-        return replies(self._spoken, self._batch)
+    def _answers(self) -> list[Answer]:
+        """In the order of the rows."""
+        K, S = self._card.num_codebooks, self._card.frame_samples
+        none = np.zeros(K, np.int16), np.zeros(1 + K, np.int16), np.zeros(S, np.int16)
+        found = dict(zip(self.rows, zip(self._codes, self._reply, self._payload, strict=True), strict=True))
+        return [Answer(*found.get(row, none), self._lost.get(row)) for row in range(len(self._all))]

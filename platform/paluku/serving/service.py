@@ -1,49 +1,77 @@
-"""The service: one clock, the lanes, and who is seated on them. It knows no sockets and no Ray."""
+"""The service: one clock, the sessions and what keeps them seated. It knows no sockets and no Ray."""
 
 import asyncio
 import contextvars
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from paluku.protocol.messages import CloseCode, Ready
+from paluku.errors import SeatsExhausted, ServiceError
+from paluku.log import logger
+from paluku.protocol.messages import CloseCode
+from paluku.serving.bundles import Bundles
+from paluku.serving.calls import alone
 from paluku.serving.config import ServingConfig
-from paluku.serving.lane import Lane
-from paluku.serving.ports import AsyncStage, LaneCard, StageLostError
-from paluku.serving.session import Ending, Session
+from paluku.serving.events import Ending
+from paluku.serving.keeper import Keeper, facts
+from paluku.serving.mover import Mover
+from paluku.serving.ports import Fleet, LaneCard, LeaseGoneError, Snapshots, StageLostError
+from paluku.serving.pressure import PressureGauge
+from paluku.serving.seating import Seating, Seats
+from paluku.serving.session import Identity, Session, hash_token
+from paluku.serving.ticker import Ticker
+from paluku.streaming.alignment import Aligner
 from paluku.streaming.clock import Clock
-from paluku.streaming.engine import Reply, to_batch
-from paluku.streaming.frames import Frame, FrameBuffer
+from paluku.streaming.frames import FrameBuffer
+from paluku.streaming.memory import SessionMemory
 from paluku.streaming.metrics import TickMetrics
 from paluku.streaming.ports import Conditions
+from paluku.streaming.turns import TurnTracker
+from paluku.streaming.vad import VadWorker
 from paluku.tokens.text import CharTokenizer, TextStream
 from paluku.units import MS_PER_S
 
+log = logger(__name__)
+
+RESUMED = Ending.of(CloseCode.GOING_AWAY, "resumed", "the session went on over another connection")
+
 COUNTS = (
     "sessions_opened",
-    "ticks",  # batches that came through all three stages
+    "ticks",  # batches that came through all stages
     "ticks_missed",  # the clock was held up for longer than a tick
     "ticks_busy",  # the stages were behind: frames waited for the next tick
     "frames_in",
     "frames_out",
     "frames_late",  # answered more than LATE_TICKS after they had come, whatever held them up
     "frames_caught_up",
-    "batches_lost",  # a stage failed, hung or went away
+    "frames_lost",  # heard and never answered: their session ended before
+    "batches_lost",  # a stage failed, hung or went away under them; their frames are stepped again
+    "resumes",
+    "refused_seats",
+    "refused_late",
 )
 
+# How often sessions that have to move are looked for: a tenth of the silence a crash may cost.
+ATTEND_S = 0.05
+MOVES = ("drain", "crash", "reload", "barge_in", "forget")
 
-# One tick to be taken by, one to be answered in.
-LATE_TICKS = 2
+FIND_STAGES_S = 120.0
+# Sound kept to step a new encoder through, beyond what its state reaches back: what a client may be
+# behind when it resumes, and what passes while a seat is primed.
+SPARE_PCM_FRAMES = 100
 
 
-class _Step(NamedTuple):
-    """A batch under way: whose frames it holds, and when it set out."""
+class UnknownTokenError(ServiceError):
+    """A resume token of no session that is kept here or elsewhere (any more)."""
 
-    sessions: list[Session]
-    frames: list[Frame]
-    started_s: float
+
+class Resume(NamedTuple):
+    """What a client that comes back says: its token, and the reply frame it wants next."""
+
+    token: str
+    next_reply: int
 
 
 class Service:
@@ -51,156 +79,285 @@ class Service:
 
     def __init__(
         self,
-        stages: Sequence[AsyncStage],
-        card: LaneCard,
+        fleets: Sequence[Fleet],
+        snapshots: Snapshots | None,
         config: ServingConfig,
         clock: Clock,
+        vad: Callable[[int], VadWorker] | None = None,
     ) -> None:
-        self.card = card
         self.config = config
         self.clock = clock
         self.metrics = TickMetrics(clock)
         self.endings: Counter[str] = Counter()
-        self.tick_s = card.frame_samples / card.sample_rate_hz
-        self._tokenizer = CharTokenizer.from_json(card.tokenizer)
-        self._lane = Lane(
-            stages,
-            card.num_seats,
-            max_in_flight=config.max_in_flight,
-            step_timeout_s=config.step_timeout_s,
-            open_timeout_s=config.open_timeout_s,
-            retry_s=config.retry_s,
-        )
-        self._sessions: dict[int, Session] = {}
-        self._ticking: asyncio.Task[None] | None = None
+        self._fleets = fleets
+        self._seats = Seats(fleets, config, clock, self.metrics)
+        self._mover = Mover(self._seats, config, clock, self.metrics, lambda: self._bundles.newest)
+        self._keeper = Keeper(snapshots, secrets.token_hex(8), config.open_timeout_s)
+        self._make_vad = vad
+        self._vad: VadWorker | None = None
+        self._ticker: Ticker | None = None
+        self._bundles = Bundles(fleets, config.open_timeout_s)
+        self._sessions: dict[str, Session] = {}  # by the key of their token
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Start the lane and the clock, in a running event loop."""
-        self._lane.start()
-        # An empty context, for the reason given in Lane.start.
-        self._ticking = asyncio.create_task(self._run(), name="tick", context=contextvars.Context())
+    @property
+    def card(self) -> LaneCard:
+        """What new sessions are seated on."""
+        return self._bundles.newest
+
+    @property
+    def tick_s(self) -> float:
+        """Seconds between ticks: a frame."""
+        return self.card.frame_samples / self.card.sample_rate_hz
+
+    @property
+    def next_tick_s(self) -> float:
+        """The instant of the next tick."""
+        assert self._ticker is not None, "the service is not started"
+        return self._ticker.next_s
+
+    # Life.
+
+    async def start(self) -> None:
+        """Find the stages and start the clock, in the event loop that serves.
+
+        Raises:
+            ServiceError: when no stage of every kind answers in time, or they do not belong together.
+        """
+        for fleet in self._fleets:
+            await fleet.start(PressureGauge(self.metrics))
+        began_s = self.clock.now()
+        while not await self._bundles.find():
+            if self.clock.now() - began_s > FIND_STAGES_S:
+                raise ServiceError(f"no complete set of stages answered within {FIND_STAGES_S:g} s")
+            await self.clock.sleep_until(self.clock.now() + ATTEND_S)
+        if self._make_vad is not None:
+            self._vad = self._make_vad(self.card.sample_rate_hz)
+        self._ticker = Ticker(
+            self._sessions, self._mover, self._vad, self.tick_s, self.config, self.clock, self.metrics
+        )
+        self._tasks = [
+            alone(self._ticker.run()),
+            alone(self._every(ATTEND_S, self._attend)),
+            alone(self._every(self.config.lease_s / 4, self._renew)),
+            alone(self._every(self.config.snapshot_s, self._push)),
+        ]
+
+    def _start(self, name: str, work) -> "asyncio.Task[None]":
+        # An empty context, for the reason given in Lane.
+        return asyncio.create_task(work, name=name, context=contextvars.Context())
 
     async def stop(self) -> None:
-        """End every session, then stop."""
+        """Copy every memory, so that clients can resume elsewhere; end every session; stop."""
+        await self._push()
         for session in self._sessions.values():
             session.end(Ending.of(CloseCode.RESTARTING, "restarting", "the server stops; connect again"))
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.gather(self._ticking, return_exceptions=True)
-            self._ticking = None
-        await self._lane.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._mover.stop()
+        await self._seats.stop()
+        for fleet in self._fleets:
+            await fleet.stop()
+        if self._vad is not None:
+            self._vad.close()
 
     @property
     def is_running(self) -> bool:
-        """Whether the clock ticks and the lane's workers work."""
-        return self._ticking is not None and not self._ticking.done() and self._lane.is_running
+        """Whether the clock ticks and everything that attends to sessions is at work."""
+        lanes = all(lane.is_running for lane in self._seats.lanes if lane.lost is None)
+        return bool(self._tasks) and not any(task.done() for task in self._tasks) and lanes
+
+    # Sessions.
 
     @asynccontextmanager
-    async def seated(self, conditions: Conditions) -> AsyncIterator[Session]:
-        """A session on a seat of its own, for the length of the block.
+    async def attached(self, conditions: Conditions, resume: Resume | None = None) -> AsyncIterator[Session]:
+        """A session with its client, for the length of the block: a new one, or one that goes on.
+
+        Afterwards one with an ending is closed; one whose client vanished waits `grace_s` for it.
 
         Raises:
             SeatsExhausted: when no seat is free.
-            StageLostError: when the seat cannot be opened.
+            StageLostError: when the seats cannot be opened.
+            UnknownTokenError: when there is nothing to resume.
         """
-        seat = self._lane.lease()
+        session = await self._revive(resume) if resume else await self._new(conditions)
         try:
-            await self._lane.open(seat, conditions)
-            frames = FrameBuffer(self.card.frame_samples, self.config.max_waiting_frames)
-            session = Session(
-                secrets.token_hex(8),
-                seat,
-                frames,
-                TextStream(self._tokenizer),
-                self.config.max_waiting_messages,
-            )
-            self._sessions[seat] = session
-            self.metrics.counts["sessions_opened"] += 1
             yield session
         finally:
-            self._sessions.pop(seat, None)
-            self._lane.retire(seat)
-
-    def ready(self, session: Session) -> Ready:
-        """What a seated client is told."""
-        return Ready(
-            session_id=session.session_id,
-            sample_rate_hz=self.card.sample_rate_hz,
-            frame_samples=self.card.frame_samples,
-            frame_ms=self.tick_s * MS_PER_S,
-            acoustic_delay_frames=self.card.acoustic_delay_frames,
-        )
+            self._left(session)
 
     def ended(self, ending: Ending) -> None:
         """Count how a connection ended, whether it had a seat or not."""
         self.endings[ending.code] += 1
 
+    async def _new(self, conditions: Conditions) -> Session:
+        identity = Identity.new()
+        seating = await self._open(identity.session_id, conditions, self.card)
+        self.metrics.counts["sessions_opened"] += 1
+        return self._seat(identity, conditions, seating, self._memory())
+
+    async def _open(self, session_id: str, conditions: Conditions, card: LaneCard, **asked: Any) -> Seating:
+        try:
+            return await self._seats.open(session_id, conditions, card, **asked)
+        except SeatsExhausted:
+            self.metrics.counts["refused_seats" if self._is_full else "refused_late"] += 1
+            raise
+
+    @property
+    def _is_full(self) -> bool:
+        return any(used >= seats for _, _, seats, used in self._seats.counts)
+
+    async def _revive(self, resume: Resume) -> Session:
+        """The session of a token, as it was when its client had heard `next_reply` frames.
+
+        What was lived after that is lived again from the sound the client still has, and says the same.
+        """
+        key = hash_token(resume.token)
+        here = self._sessions.get(key)
+        update = here.memory.snapshot(facts(here)) if here else await self._keeper.claim(key)
+        if update is None:
+            raise UnknownTokenError("no session is kept for this token (any more); begin a new one")
+        known, memory = update.facts, self._memory()
+        memory.apply(update)
+        card = self.card if known["codec"] in ("", self.card.codec) else self._bundles.card(known["bundle"])
+        if card is None or not memory.start <= resume.next_reply:
+            raise UnknownTokenError("what is kept of this session cannot be resumed; begin a new one")
+        memory.rewind(min(resume.next_reply, memory.end))
+        identity = Identity(known["session_id"], resume.token)
+        conditions = Conditions(**known["conditions"])
+        if here is not None:
+            self._drop(here, RESUMED)
+        path = tuple(known["path"]) or None
+        seating = await self._open(
+            identity.session_id, conditions, card, history=memory.history(), preferred=path
+        )
+        self.metrics.counts["resumes"] += 1
+        session = self._seat(identity, conditions, seating, memory, first_reply=resume.next_reply)
+        session.turn_taking = known["turn_taking"]
+        return session
+
+    def _memory(self) -> SessionMemory:
+        return SessionMemory(self.config.memory_frames, self.card.sound_reach_frames + SPARE_PCM_FRAMES)
+
+    def _seat(
+        self,
+        identity: Identity,
+        conditions: Conditions,
+        seating: Seating,
+        memory: SessionMemory,
+        first_reply: int = 0,
+    ) -> Session:
+        card = seating.card
+        session = Session(
+            identity,
+            conditions,
+            seating,
+            memory,
+            FrameBuffer(card.frame_samples, self.config.max_waiting_frames, memory.end),
+            TextStream(CharTokenizer.from_json(card.tokenizer)),
+            TurnTracker(self.config.turns, self.tick_s * MS_PER_S),
+            Aligner(self.config.align, self.tick_s),
+            self.config.max_waiting_messages,
+            first_reply,
+        )
+        self._sessions[identity.key] = session
+        return session
+
+    def _left(self, session: Session) -> None:
+        """The connection is gone."""
+        if self._sessions.get(session.identity.key) is not session:
+            return  # resumed over another connection, or taken over
+        if session.ending is None:
+            session.left_s = self.clock.now()
+        else:
+            self._close(session)
+
+    def _close(self, session: Session) -> None:
+        self._drop(session, None)
+        if session.ending is None or session.ending.close_code is not CloseCode.RESTARTING:
+            alone(self._keeper.forget(session))
+
+    def _drop(self, session: Session, ending: Ending | None) -> None:
+        """This ingress has the session no more; its seats are given back."""
+        del self._sessions[session.identity.key]
+        self.metrics.counts["frames_lost"] += session.waiting
+        if ending is not None:
+            session.cut_off(ending)
+        elif session.ending is None:
+            session.ending = Ending.of(CloseCode.GOING_AWAY, "client_left", "the client did not come back")
+        if session.seating is not None:
+            self._seats.close(session.seating)
+            session.seating = None
+        if self._vad is not None:
+            self._vad.forget(session.session_id)
+
+    # What is done for sessions between ticks.
+
+    async def _every(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self.clock.sleep_until(self.clock.now() + period_s)
+            await work()
+
+    async def _attend(self) -> None:
+        await self._look_for_bundles()
+        now_s = self.clock.now()
+        for session in list(self._sessions.values()):
+            if session.left_s is not None and (
+                session.ending or now_s - session.left_s > self.config.grace_s
+            ):
+                self._close(session)
+                continue
+            self._mover.attend(session)
+            if session.wants_adjusting and session.seating is not None:
+                session.wants_adjusting = False
+                self._seats.adjust(session.seating, session.conditions)
+
+    async def _look_for_bundles(self) -> None:
+        try:
+            await self._bundles.find()
+        # A replica may go while it is asked; the next round asks again.
+        except (StageLostError, LeaseGoneError) as error:
+            log.info("the stages' cards could not be read: %s", error)
+
+    async def _renew(self) -> None:
+        await self._keeper.renew(list(self._sessions.values()))
+
+    async def _push(self) -> None:
+        for session in await self._keeper.push(list(self._sessions.values())):
+            if self._sessions.get(session.identity.key) is session:
+                self._drop(
+                    session, Ending.of(CloseCode.GOING_AWAY, "resumed", "the session went on elsewhere")
+                )
+
+    # Numbers.
+
+    def _reaction_ms(self) -> float | None:
+        """As architecture.md defines it, for the typical frame: its fill, its way, the acoustic delay."""
+        spent_ms = self.metrics.answer_ms(50)
+        if spent_ms is None:
+            return None
+        return spent_ms + (0.5 + self.card.acoustic_delay_frames) * self.tick_s * MS_PER_S
+
     def stats(self) -> dict[str, Any]:
         """Numbers for `/stats`."""
+        stages = {
+            name: {"replicas": replicas, "seats": seats, "seats_used": used}
+            for name, replicas, seats, used in self._seats.counts
+        }
         return {
             "sessions": len(self._sessions),
-            "seats": self._lane.num_seats,
-            "seats_used": self._lane.num_used,
+            "sessions_waiting": sum(session.left_s is not None for session in self._sessions.values()),
+            "seats": min((stage["seats"] for stage in stages.values()), default=0),
+            "seats_used": max((stage["seats_used"] for stage in stages.values()), default=0),
+            "stages": stages,
+            "lanes": len(self._seats.lanes),
+            "tasks": len(asyncio.all_tasks()),
             "tick_p50_ms": self.metrics.tick_ms(50),
             "tick_p99_ms": self.metrics.tick_ms(99),
+            "reaction_ms": self._reaction_ms(),
             **{name: self.metrics.counts[name] for name in COUNTS},
+            "moves": {name: self.metrics.counts[f"moves_{name}"] for name in MOVES},
             "endings": dict(self.endings),
         }
-
-    async def _run(self) -> None:
-        due_s = self.clock.now() + self.tick_s
-        while True:
-            await self.clock.sleep_until(due_s)
-            self.tick()
-            due_s += self.tick_s
-            if (behind := int((self.clock.now() - due_s) / self.tick_s)) > 0:
-                # Ticks that were slept through are not made up one by one: catching up does it.
-                self.metrics.counts["ticks_missed"] += behind
-                due_s += behind * self.tick_s
-
-    def tick(self) -> None:
-        """Send one frame of each session that has one on its way; never waits."""
-        stepped = self._set_out(list(self._sessions.values()))
-        # Catch-up: whoever still holds a whole frame is stepped once more, else one stall would make
-        # a session late for good.
-        self.metrics.counts["frames_caught_up"] += len(self._set_out(stepped))
-        for session in self._sessions.values():
-            if session.is_drained and session.ending is None:
-                self._report(session)
-                session.end_well()
-
-    def _set_out(self, sessions: list[Session]) -> list[Session]:
-        if not self._lane.has_room:
-            self.metrics.counts["ticks_busy"] += any(session.holds_frame for session in sessions)
-            return []
-        taken = [(session, frame) for session in sessions if (frame := session.next_frame()) is not None]
-        if not taken:
-            return []
-        step = _Step([s for s, _ in taken], [f for _, f in taken], self.clock.now())
-        self.metrics.counts["frames_in"] += len(taken)
-        done = self._lane.step(to_batch({session.seat: frame.pcm for session, frame in taken}))
-        done.add_done_callback(lambda future: self._landed(step, future))
-        return step.sessions
-
-    def _landed(self, step: _Step, done: "asyncio.Future[list[Reply]]") -> None:
-        if done.cancelled():
-            return
-        if isinstance(error := done.exception(), StageLostError):
-            self.metrics.counts["batches_lost"] += 1
-            # Not only the batch's: the stage held every session that was open when it was lost, and one
-            # that is silent now would fail the batch it speaks in next.
-            for session in self._sessions.values():
-                session.end(Ending.of(CloseCode.STAGE_LOST, "stage_lost", str(error)))
-            return
-        self.metrics.ticked(step.started_s)
-        now_s = self.clock.now()
-        self.metrics.counts["frames_out"] += len(step.frames)
-        for session, frame, reply in zip(step.sessions, step.frames, done.result(), strict=True):
-            is_late = now_s - frame.arrived_s > LATE_TICKS * self.tick_s
-            self.metrics.counts["frames_late"] += is_late
-            session.answer(frame, reply, is_late)
-            if session.frames_out % round(1 / self.tick_s) == 0:
-                self._report(session)
-
-    def _report(self, session: Session) -> None:
-        session.report(self.metrics.tick_ms(50) or 0.0, self.metrics.tick_ms(99) or 0.0)

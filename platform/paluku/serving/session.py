@@ -1,127 +1,373 @@
-"""One client's session: what waits on its way in, what waits on its way out, and how it ends."""
+"""One client's session: what waits on its way in and on its way out, what it remembers, how it ends."""
 
 import asyncio
-from typing import NamedTuple
+import hashlib
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
-from paluku.protocol.messages import CloseCode, Error, ReplyAudio, ServerMessage, Stats, Text, ViolationError
-from paluku.streaming.engine import Reply
+import numpy as np
+
+from paluku.protocol.messages import CloseCode
+from paluku.serving.events import Align, Ending, Event, Interrupted, Marked, ReplyFrame, Report, UserSpeech
+from paluku.serving.lane import Answer
+from paluku.serving.seating import Seating
+from paluku.streaming.alignment import Aligner
 from paluku.streaming.frames import Frame, FrameBuffer, FrameOverflowError
+from paluku.streaming.memory import SessionMemory
+from paluku.streaming.ports import Conditions
+from paluku.streaming.turns import Interrupt, TurnEvent, TurnTracker
 from paluku.tokens.text import TextStream
-from paluku.units import MS_PER_S
+
+# Where the probability that the user spoke in a frame will be, by session id.
+Heard = asyncio.Future[dict[str, float]]
+
+TurnTaking = Literal["semantic", "vad", "none"]
+
+# How long a model that was interrupted hears itself be silent before it may speak again: a short pause.
+HUSH_FRAMES = 5
+
+# While a seat is being found elsewhere, sound waits for so many times longer than it may otherwise.
+PATIENCE = 5
 
 
-class Ending(NamedTuple):
-    """How a connection ends: a close code, and the error said before, if it is one."""
+class Identity(NamedTuple):
+    """Who a session is. The token is the client's secret: whoever has it may resume the session."""
 
-    close_code: CloseCode
-    error: Error | None = None
+    session_id: str
+    token: str
+
+    @staticmethod
+    def new() -> "Identity":
+        """A new session's."""
+        return Identity(secrets.token_hex(8), secrets.token_urlsafe(24))
 
     @property
-    def code(self) -> str:
-        """Its name, for the close frame and the statistics."""
-        return self.error.code if self.error else "done"
-
-    @staticmethod
-    def of(close_code: CloseCode, code: str, message: str, retry_s: float | None = None) -> "Ending":
-        """An ending with an error."""
-        return Ending(close_code, Error(code=code, message=message, retry_s=retry_s))
-
-    @staticmethod
-    def of_violation(error: ViolationError) -> "Ending":
-        """The client has broken the protocol."""
-        return Ending.of(error.close_code, error.code, str(error))
+    def key(self) -> str:
+        """The token, hashed: what leaves this process."""
+        return hash_token(self.token)
 
 
-class Outgoing(NamedTuple):
-    """A reply frame in the outbox; what it took is known only when it is sent."""
-
-    seq: int
-    reply: Reply
-    arrived_s: float
-
-    def at(self, now_s: float) -> ReplyAudio:
-        """The message, when it is sent at `now_s`."""
-        spent_ms = (now_s - self.arrived_s) * MS_PER_S
-        return ReplyAudio(self.seq, self.reply.present, spent_ms, self.reply.pcm.tobytes())
+def hash_token(token: str) -> str:
+    """Name a token without telling it."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Session:
-    """State of one seated client. The connection fills `frames` and empties `outbox`; the tick does the rest.
+    """State of one client. The connection fills `frames` and empties `outbox`; the service does the rest.
 
     `ending` is decided once: the first one stays.
     """
 
     def __init__(
-        self, session_id: str, seat: int, frames: FrameBuffer, transcript: TextStream, max_waiting: int
+        self,
+        identity: Identity,
+        conditions: Conditions,
+        seating: Seating,
+        memory: SessionMemory,
+        frames: FrameBuffer,
+        transcript: TextStream,
+        turns: TurnTracker,
+        aligner: Aligner,
+        max_waiting: int,
+        first_reply: int = 0,
     ) -> None:
-        self.session_id = session_id
-        self.seat = seat
-        self.outbox: asyncio.Queue[Outgoing | ServerMessage | Ending] = asyncio.Queue()  # bounded by _say
+        self.identity = identity
+        self.conditions = conditions
+        self.seating: Seating | None = seating
+        self.memory = memory
+        self.turn_taking: TurnTaking = "semantic"
+        self.free_running = False
+        self.outbox: asyncio.Queue[Event] = asyncio.Queue()  # bounded by _say
         self.cut = asyncio.Event()  # the session has ended, and the outbox with it
         self.ending: Ending | None = None
+        self.left_s: float | None = None  # when its client vanished, to come back perhaps
+        self.is_paused = False  # between two seats: no frame sets out
+        self.wants_rebuild = False  # its memory was cut or cleared: the seat has to live through it again
+        self.wants_adjusting = False  # its conditions have changed: its seats do not know yet
+        self.is_interrupted = False  # the reply is silenced until the seat has forgotten what was not heard
         self.frames_in = self.frames_out = self.late_frames = 0
+        self.in_flight: deque[Frame] = deque()
+        self.returned: list[Frame] = []  # frames that set out in vain, oldest first
         self._frames = frames
+        self._max_frames = frames.max_frames
         self._transcript = transcript
+        self._turns = turns
+        self._aligner = aligner
+        self._last_probability = 0.0
+        self._heard: dict[int, Heard] = {}  # by the number of a frame that is under way
         self._max_waiting = max_waiting
-        self._stepping = 0
+        self._first_reply = first_reply  # replies before it were heard by the client already
+        self._played: int | None = None  # acknowledged, by a client that does
+        self._sent_end = first_reply
+        self._unheard_from: int | None = None  # the memory is to be cut there
+        self._marks: deque[Marked] = deque()
         self._is_draining = False
+        self._next_frame = memory.end
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def session_id(self) -> str:
+        """Names the session in logs and to its client."""
+        return self.identity.session_id
+
+    @property
+    def token(self) -> str:
+        """What the client shows to resume. A secret."""
+        return self.identity.token
+
+    @property
+    def next_frame(self) -> int:
+        """The number of the frame that the next sound begins, or goes on with."""
+        return self._next_frame
+
+    # What the connection calls.
 
     def hear(self, pcm: bytes, now_s: float) -> None:
-        """Sound from the client. More than may wait ends the session."""
-        try:
-            self.frames_in += self._frames.push(pcm, now_s)
-        except FrameOverflowError as error:
-            self.end(Ending.of(CloseCode.POLICY, "too_fast", str(error)))
+        """Sound from the client, PCM16 at the model's rate. More than may wait ends the session."""
+        self._take(lambda: self._frames.push(pcm, now_s))
 
     def drain(self, now_s: float) -> None:
         """No more sound will come: what has come is answered, then the session ends well."""
-        try:
-            self.frames_in += self._frames.finish(now_s)
-        except FrameOverflowError as error:
-            self.end(Ending.of(CloseCode.POLICY, "too_fast", str(error)))
+        self._take(lambda: self._frames.finish(now_s))
         self._is_draining = True
 
-    def next_frame(self) -> Frame | None:
-        """The frame to step now. None when none is whole, or the session has ended."""
-        frame = None if self.ending else self._frames.pop()
-        self._stepping += frame is not None
-        return frame
+    def _take(self, push: Callable[[], int]) -> None:
+        self._frames.max_frames = self._max_frames * (PATIENCE if self.is_paused else 1)
+        try:
+            completed = push()
+        except FrameOverflowError as error:
+            if self.is_paused:
+                self.end(Ending.of(CloseCode.STAGE_LOST, "stage_lost", "no stage took the sound in time"))
+            else:
+                self.end(Ending.of(CloseCode.POLICY, "too_fast", str(error)))
+            return
+        self.frames_in += completed
+        self._next_frame += completed
+
+    def played(self, frame: int) -> None:
+        """The client has played the reply up to (without) this frame; going back is ignored."""
+        self._played = max(self._played or 0, min(frame, self._sent_end))
+
+    def interrupt(self) -> None:
+        """Stop the reply: what the client has not played is dropped, and forgotten as unheard."""
+        for event in self._turns.stop_reply(self.memory.end):
+            self._tell(event)
+        self._stop_reply()
+
+    def truncate(self, frame: int) -> None:
+        """The client heard the reply up to (without) this frame, whatever it was sent: forget the rest."""
+        if frame < self._sent_end and self.ending is None:
+            self._unheard_from = frame if self._unheard_from is None else min(frame, self._unheard_from)
+            self.wants_rebuild = True
+
+    def adjust(self, conditions: Conditions) -> None:
+        """Ask for another voice, style or sampling from now on."""
+        self.conditions = conditions
+        self.wants_adjusting = True
+
+    def _stop_reply(self) -> None:
+        """Silence what waits to be sent: its frames go out all the same, so that none is missing."""
+        if self.ending is not None or self.is_interrupted:
+            return
+        self.is_interrupted = self.wants_rebuild = True
+        waiting = []
+        while not self.outbox.empty():
+            waiting.append(self.outbox.get_nowait())
+        self._unheard_from = self._first_unheard(waiting)
+        self._say(Interrupted(self._unheard_from))
+        for event in waiting:
+            if isinstance(event, ReplyFrame):
+                event = event._replace(pcm=event.pcm * 0, present=False, is_audible=False, text="")
+            self._say(event)
+
+    def _first_unheard(self, waiting: Sequence[Event]) -> int:
+        """What the client has not acknowledged, or else what it has not been sent."""
+        if self._played is not None:
+            return self._played
+        return min(
+            (event.number for event in waiting if isinstance(event, ReplyFrame)), default=self._sent_end
+        )
+
+    def forget(self) -> None:
+        """Forget what was said: frames and turns. The session goes on."""
+        self.memory.clear()
+        self.wants_rebuild = True
+
+    def mark(self, label: str) -> None:
+        """Echo the label once all sound heard so far is answered."""
+        marked = Marked(label, self._next_frame)
+        if self.memory.end >= self._next_frame:
+            self._say(marked)
+        else:
+            self._marks.append(marked)
+
+    # What the service calls.
+
+    @property
+    def can_step(self) -> bool:
+        """Whether a frame may set out now."""
+        return self.ending is None and not self.is_paused and self.seating is not None
 
     @property
     def holds_frame(self) -> bool:
-        """Whether another whole frame waits."""
+        """Whether a whole frame waits."""
         return self.ending is None and len(self._frames) > 0
 
-    def answer(self, frame: Frame, reply: Reply, is_late: bool) -> None:
-        """The reply to a frame that `next_frame` gave."""
-        self._stepping -= 1
+    def next_frame_at(self, now_s: float) -> Frame | None:
+        """The frame to step now: the oldest, or silence for a session that runs freely."""
+        frame = self._frames.pop()
+        if frame is None and self.free_running and not self._is_draining:
+            frame = self._frames.silence(now_s)
+            self._next_frame += 1
+        if frame is not None:
+            self.in_flight.append(frame)
+            self._idle.clear()
+        return frame
+
+    def listen(self, heard: Heard) -> None:
+        """Where the probability of speech will be, for the frame that has just set out."""
+        self._heard[self.in_flight[-1].number] = heard
+
+    def align(self, margin_s: float, now_s: float) -> None:
+        """A frame waited so long for the tick that took it: perhaps the client should be told."""
+        shift_ms = self._aligner.observe(margin_s, now_s)
+        if shift_ms is not None:
+            self._say(Align(shift_ms))
+
+    def answer(self, frame: Frame, answer: Answer, is_late: bool) -> bool:
+        """What became of a frame that set out; whether it was answered.
+
+        Those behind one that was lost come to nothing too.
+        """
+        self._landed(frame)
+        probability = self._probability(frame)
+        if answer.lost is not None or self.returned:
+            self.returned.append(frame)
+            return False
         self.frames_out += 1
         self.late_frames += is_late
-        if text := self._transcript.feed(reply.text_token):
-            self._say(Text(frame.number, text))
-        self._say(Outgoing(frame.number, reply, frame.arrived_s))
+        self.memory.append(frame.pcm, answer.user_codes, answer.reply)
+        self._reply(frame, answer, probability)
+        while self._marks and self._marks[0].frame <= self.memory.end:
+            self._say(self._marks.popleft())
+        return True
+
+    def fail(self, frame: Frame) -> None:
+        """A frame set out, and its lane was lost."""
+        self._landed(frame)
+        self._probability(frame)
+        self.returned.append(frame)
+
+    def _landed(self, frame: Frame) -> None:
+        assert self.in_flight[0] is frame, f"frame {frame.number} landed out of order"
+        self.in_flight.popleft()
+        if not self.in_flight:
+            self._idle.set()
+
+    def _probability(self, frame: Frame) -> float:
+        """That the user spoke in a frame; what was last known when the listener is behind, or has failed."""
+        heard = self._heard.pop(frame.number, None)
+        if heard is not None and heard.done() and not heard.cancelled() and heard.exception() is None:
+            self._last_probability = heard.result().get(self.session_id, 0.0)
+        return self._last_probability
+
+    def has_left(self, now_s: float, grace_s: float) -> bool:
+        """Whether its client vanished, and will not come back in time."""
+        return self.left_s is not None and (self.ending is not None or now_s - self.left_s > grace_s)
+
+    @property
+    def needs_rebuild(self) -> bool:
+        """Whether its seat is to live through its memory again now.
+
+        A model that was interrupted goes on when it does not see itself be silent: some silence first.
+        """
+        if self._unheard_from is None:
+            return self.wants_rebuild
+        return self.memory.end >= self._unheard_from + HUSH_FRAMES
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether it cannot go on as it is."""
+        return bool(self.returned) or self.needs_rebuild
+
+    @property
+    def waiting(self) -> int:
+        """Frames that were heard and not answered."""
+        return len(self._frames) + len(self.in_flight) + len(self.returned)
+
+    async def idle(self) -> None:
+        """Return when no frame is under way."""
+        await self._idle.wait()
+
+    def take_back(self) -> None:
+        """What set out in vain waits again, in front."""
+        self._frames.put_back(self.returned)
+        self.returned = []
+
+    def cut_unheard(self, unheard: np.ndarray) -> None:
+        """Make the memory hold what the user heard: `unheard` `[1 + K]` stands for the rest."""
+        if self._unheard_from is not None:
+            self.memory.cut(self._unheard_from, unheard)
+            self._unheard_from = None
+
+    def rebuilt(self) -> None:
+        """The seat lives in what the memory holds: the reply may sound again."""
+        self.wants_rebuild = self.is_interrupted = False
+
+    def _reply(self, frame: Frame, answer: Answer, probability: float) -> None:
+        present = bool(answer.reply[1] >= 0) and not self.is_interrupted
+        text = self._transcript.feed(int(answer.reply[0]))
+        self._turns.turn_taking = self.turn_taking
+        sound = answer.pcm if present else None
+        events = self._turns.observe(frame.number, probability, frame.pcm, sound)
+        for event in events:
+            self._tell(event)
+        if frame.number < self._first_reply:
+            return  # the client has it from before it came back
+        if self.is_interrupted:
+            sound, text = None, ""
+        if text:
+            self.memory.said(frame.number, text)
+        audible = sound is not None and self._turns.reply_is_audible
+        pcm = answer.pcm * 0 if sound is None else sound
+        self._say(ReplyFrame(frame.number, pcm, sound is not None, audible, text, frame.arrived_s))
+        self._sent_end = frame.number + 1
+
+    def _tell(self, event: TurnEvent) -> None:
+        """A turn began or ended: the memory and the client learn of it."""
+        if isinstance(event, Interrupt):
+            self._stop_reply()
+            return
+        role = "user" if isinstance(event, UserSpeech) else "agent"
+        if event.started:
+            self.memory.began(role, event.frame)
+        else:
+            self.memory.ended(role, event.frame)
+        self._say(event)
 
     def report(self, tick_p50_ms: float, tick_p99_ms: float) -> None:
         """Tell the client how it goes."""
         self._say(
-            Stats(
-                frames_in=self.frames_in,
-                frames_out=self.frames_out,
-                late_frames=self.late_frames,
-                tick_p50_ms=tick_p50_ms,
-                tick_p99_ms=tick_p99_ms,
+            Report(
+                self.frames_in,
+                self.frames_out,
+                self.late_frames,
+                tick_p50_ms,
+                tick_p99_ms,
+                self._aligner.margin_low_ms,
             )
         )
 
     @property
     def is_drained(self) -> bool:
-        """Whether everything the client sent before End has been answered."""
-        return self._is_draining and not self._frames and not self._stepping
+        """Whether everything the client sent before its end has been answered."""
+        return self._is_draining and not (self._frames or self.in_flight or self.returned)
 
     def end_well(self) -> None:
         """End a drained session."""
-        if text := self._transcript.finish():
-            self._say(Text(self.frames_out - 1, text))
         self.end(Ending(CloseCode.DONE))
 
     def end(self, ending: Ending) -> None:
@@ -136,11 +382,11 @@ class Session:
             self.ending = ending
         self.cut.set()
 
-    def _say(self, message: Outgoing | ServerMessage) -> None:
+    def _say(self, event: Event) -> None:
         if self.ending is not None:
             return
         if self.outbox.qsize() >= self._max_waiting:
             what = f"{self._max_waiting} messages wait for a client that does not read them"
             self.cut_off(Ending.of(CloseCode.POLICY, "slow_reader", what))
             return
-        self.outbox.put_nowait(message)
+        self.outbox.put_nowait(event)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paluku.streaming.fused import FusedStage, split
 from paluku.streaming.ports import Batch, Conditions, Stage
 from paluku.streaming.seats import SeatTable
 
@@ -21,10 +22,7 @@ class Engine:
     """Three stages in one process, and the seats they share. Law: sessions do not hear each other."""
 
     def __init__(self, encode: Stage, converse: Stage, decode: Stage) -> None:
-        sizes = (encode.num_seats, converse.num_seats, decode.num_seats)
-        if len(set(sizes)) != 1:
-            raise ValueError(f"the stages must have the same number of seats, not {sizes}")
-        self._stages = (encode, converse, decode)
+        self._stage = FusedStage(encode, converse, decode)
         self._seats = SeatTable(encode.num_seats)
 
     @property
@@ -38,10 +36,8 @@ class Engine:
         Raises:
             SeatsExhausted: when no seat is free.
         """
-        seat = self._seats.lease()
-        for stage in self._stages:
-            stage.open(seat, conditions)
-        self._seats.opened(seat)
+        seat = self._seats.take()
+        self._stage.open(seat, conditions)
         return seat
 
     def tick(self, frames: Mapping[int, np.ndarray]) -> dict[int, Reply]:
@@ -52,31 +48,19 @@ class Engine:
         """
         if not frames:
             return {}
-        encode, converse, decode = self._stages
-        spoken = converse.step(encode.step(to_batch(frames)))
-        return dict(zip(frames, replies(spoken, decode.step(reply_codes(spoken))), strict=True))
+        batch = to_batch(frames)
+        rows = split(self._stage.step(batch).payload, batch.payload.shape[1])
+        return {
+            seat: Reply(pcm, int(reply[0]), bool(reply[1] >= 0))
+            for seat, reply, pcm in zip(frames, rows.reply, rows.pcm, strict=True)
+        }
 
     def close(self, seat: int) -> None:
         """End a session; its seat may be given to another at once."""
-        self._seats.closing(seat)
-        for stage in self._stages:
-            stage.close(seat)
+        self._stage.close(seat)
         self._seats.release(seat)
 
 
 def to_batch(frames: Mapping[int, np.ndarray]) -> Batch:
     """Frames (int16 `[S]`) by seat, as the message Encode takes."""
     return Batch(np.fromiter(frames, np.int32, len(frames)), np.stack(list(frames.values())))
-
-
-def reply_codes(spoken: Batch) -> Batch:
-    """What Decode takes from what Converse gave: `[N, K]` without the text token of each row."""
-    return Batch(spoken.seats, np.ascontiguousarray(spoken.payload[:, 1:]))
-
-
-def replies(spoken: Batch, decoded: Batch) -> list[Reply]:
-    """Converse's tokens and Decode's sound, seat by seat, in the batch's order."""
-    return [
-        Reply(pcm, int(tokens[0]), bool(tokens[1] >= 0))
-        for tokens, pcm in zip(spoken.payload, decoded.payload, strict=True)
-    ]

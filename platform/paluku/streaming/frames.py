@@ -1,6 +1,7 @@
 """PCM chunks of any size in, whole frames out, with a bound on what may wait."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ class FrameOverflowError(PalukuError):
 class Frame(NamedTuple):
     """One frame of a session's sound."""
 
-    number: int  # 0 for the session's first frame
+    number: int  # counted from the session's first
     pcm: np.ndarray  # int16 [S]
     arrived_s: float  # when its last byte came
 
@@ -28,12 +29,12 @@ class FrameBuffer:
     A chunk that would leave more than `max_frames` whole frames waiting is refused whole.
     """
 
-    def __init__(self, frame_samples: int, max_frames: int) -> None:
+    def __init__(self, frame_samples: int, max_frames: int, first: int = 0) -> None:
         self._frame_bytes = frame_samples * BYTES_PER_SAMPLE
-        self._max_frames = max_frames
+        self.max_frames = max_frames
         self._partial = bytearray()
-        self._whole: deque[tuple[bytes, float]] = deque()
-        self._number = 0
+        self._whole: deque[Frame] = deque()
+        self._number = first  # of the next whole frame
 
     def __len__(self) -> int:
         """Whole frames waiting."""
@@ -46,14 +47,16 @@ class FrameBuffer:
             FrameOverflowError: when the bound would be passed; the chunk is not taken.
         """
         completed = (len(self._partial) + len(pcm)) // self._frame_bytes
-        if len(self._whole) + completed > self._max_frames:
+        if len(self._whole) + completed > self.max_frames:
             raise FrameOverflowError(
-                f"{len(self._whole) + completed} frames would wait, {self._max_frames} may; "
+                f"{len(self._whole) + completed} frames would wait, {self.max_frames} may; "
                 "send sound no faster than real time"
             )
         self._partial += pcm
         for start in range(0, completed * self._frame_bytes, self._frame_bytes):
-            self._whole.append((bytes(self._partial[start : start + self._frame_bytes]), now_s))
+            sound = np.frombuffer(bytes(self._partial[start : start + self._frame_bytes]), "<i2")
+            self._whole.append(Frame(self._number, sound, now_s))
+            self._number += 1
         del self._partial[: completed * self._frame_bytes]
         return completed
 
@@ -68,9 +71,14 @@ class FrameBuffer:
 
     def pop(self) -> Frame | None:
         """The oldest whole frame, or None."""
-        if not self._whole:
-            return None
-        pcm, arrived_s = self._whole.popleft()
-        frame = Frame(self._number, np.frombuffer(pcm, "<i2"), arrived_s)
-        self._number += 1
-        return frame
+        return self._whole.popleft() if self._whole else None
+
+    def silence(self, now_s: float) -> Frame:
+        """A whole frame of silence where no sound waits, as if it had come now."""
+        assert not self._whole, f"{len(self._whole)} frames wait; silence would overtake them"
+        self.push(bytes(self._frame_bytes - len(self._partial)), now_s)
+        return self._whole.popleft()
+
+    def put_back(self, frames: Sequence[Frame]) -> None:
+        """Frames that were popped, oldest first, and could not be used; the bound does not hold for them."""
+        self._whole.extendleft(reversed(frames))

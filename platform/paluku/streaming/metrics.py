@@ -1,5 +1,6 @@
-"""Numbers about the tick: durations over a sliding window, and counts that only grow."""
+"""Numbers about the tick: durations over a sliding window, histograms and counts that only grow."""
 
+from bisect import bisect_left
 from collections import Counter, deque
 
 import numpy as np
@@ -10,27 +11,92 @@ from paluku.units import MS_PER_S
 # One minute of ticks at 25 a second: enough for a p99, recent enough to act upon.
 WINDOW_TICKS = 1_500
 
+# Fine around the 40 ms of a tick, which is what everything is held against.
+BOUNDS_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.06, 0.08, 0.12, 0.25, 1.0)
+
+
+class Histogram:
+    """Durations counted by bucket: one for each bound (up to and with it), and one above them."""
+
+    def __init__(self, bounds_s: tuple[float, ...] = BOUNDS_S) -> None:
+        self.bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One duration."""
+        self.counts[bisect_left(self.bounds_s, seconds)] += 1
+        self.sum_s += seconds
+
+
+class _Window:
+    def __init__(self, length: int) -> None:
+        self.histogram = Histogram()
+        self._recent_s: deque[float] = deque(maxlen=length)
+
+    def add(self, seconds: float) -> None:
+        self._recent_s.append(seconds)
+        self.histogram.add(seconds)
+
+    def percentile_ms(self, percentile: int) -> float | None:
+        if not self._recent_s:
+            return None
+        return float(np.percentile(np.fromiter(self._recent_s, float), percentile)) * MS_PER_S
+
 
 class TickMetrics:
-    """Durations of ticks and named counters.
+    """Durations of ticks and of each stage's steps, and named counters.
 
     `counts` is open to every part of the service: a name is added where it is first counted.
     """
 
     def __init__(self, clock: Clock, window: int = WINDOW_TICKS) -> None:
         self._clock = clock
-        self._durations_s: deque[float] = deque(maxlen=window)
+        self._length = window
+        self._ticks = _Window(window)
+        self._answers = _Window(window)
+        self._stages: dict[str, _Window] = {}
         self.counts: Counter[str] = Counter()
 
     def ticked(self, started_s: float) -> float:
         """A tick that began at `started_s` is done; returns its duration in seconds."""
         duration_s = self._clock.now() - started_s
-        self._durations_s.append(duration_s)
+        self._ticks.add(duration_s)
         self.counts["ticks"] += 1
         return duration_s
 
+    def staged(self, stage: str, seconds: float) -> None:
+        """A stage answered a batch after so many seconds, the way there and back included."""
+        self._stages.setdefault(stage, _Window(self._length)).add(seconds)
+
+    def answered(self, seconds: float) -> None:
+        """A frame was answered so long after it had come."""
+        self._answers.add(seconds)
+
+    def answer_ms(self, percentile: int) -> float | None:
+        """A percentile of the last frames' way through the service; None before the first."""
+        return self._answers.percentile_ms(percentile)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages seen so far."""
+        return tuple(self._stages)
+
+    @property
+    def tick_histogram(self) -> Histogram:
+        """Of all ticks."""
+        return self._ticks.histogram
+
+    @property
+    def stage_histograms(self) -> dict[str, Histogram]:
+        """Of all steps, by stage."""
+        return {name: window.histogram for name, window in self._stages.items()}
+
     def tick_ms(self, percentile: int) -> float | None:
         """A percentile of the window's tick durations in milliseconds; None before the first."""
-        if not self._durations_s:
-            return None
-        return float(np.percentile(np.fromiter(self._durations_s, float), percentile)) * MS_PER_S
+        return self._ticks.percentile_ms(percentile)
+
+    def stage_ms(self, stage: str, percentile: int) -> float | None:
+        """The same of a stage's steps."""
+        window = self._stages.get(stage)
+        return window.percentile_ms(percentile) if window else None

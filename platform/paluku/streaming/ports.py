@@ -4,6 +4,7 @@ A stage holds `num_seats` seats and steps any subset of them at once. Messages a
 that whoever carries them (a socket, a Serve handle) needs no torch.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -36,10 +37,21 @@ class Batch(NamedTuple):
 
 
 class History(NamedTuple):
-    """Frames a seat has already lived through: what `prime` replays. All int16, `F` frames."""
+    """The last frames a session lived through, oldest first: what `prime` replays. All int16.
 
+    `user_codes` and `reply` are the frames `start` to `end`; `user_pcm` are the last `P` of them, for a
+    codec's past is short and sound is large.
+    """
+
+    start: int  # the first frame's number in its session
+    user_pcm: np.ndarray  # [P, S]
     user_codes: np.ndarray  # [F, K]
     reply: np.ndarray  # [F, 1 + K], as Converse gave it
+
+    @property
+    def end(self) -> int:
+        """The number of the frame that comes next."""
+        return self.start + len(self.reply)
 
 
 @runtime_checkable
@@ -55,11 +67,20 @@ class Stage(Protocol):
         """Make a seat fresh for a new session."""
         ...
 
-    def prime(self, seat: int, history: History) -> None:
-        """Bring an opened seat to where a session was: equals having stepped through `history`.
+    @property
+    def reach_frames(self) -> int:
+        """How far back a seat's state reaches: a history of at least so many frames primes exactly."""
+        ...
 
-        But for Encode: its state comes from sound, which a history does not hold. It stays fresh, and
-        its codes are exact again after a receptive field of new sound.
+    def adjust(self, seat: int, conditions: Conditions) -> None:
+        """Change what an open seat's session asks for, without forgetting."""
+        ...
+
+    def prime(self, seat: int, history: History) -> Iterator[None]:
+        """Bring a freshly opened seat to where a session was: equals having stepped through its frames.
+
+        In slices of a few milliseconds: yields after each, so that the caller can step other seats.
+        The reply is taken from the history, whatever this model would have said.
         """
         ...
 

@@ -4,6 +4,8 @@ Each stage scatters the batch's rows into buffers of `B` rows that live as long 
 of them under a mask, and gathers the batch's rows: the shapes a model sees never change.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,11 +15,16 @@ from paluku.codec.port import Codec
 from paluku.nn.state import reset_
 from paluku.s2s.duplex import SeatConditions, duplex_step, init_duplex_state
 from paluku.s2s.model import S2SModel
-from paluku.streaming.ports import Batch, Conditions, History
+from paluku.s2s.prefill import only_seat, prefill, reach_frames
+from paluku.streaming.ports import Batch, Conditions, History, Stage
 from paluku.units import frame_samples
 from paluku.voices import STYLES, VOICES
 
 NO_CODE = -1  # in every place of a reply row: there is no reply frame yet
+# Two seconds: longer than any encoder here takes to settle.
+SETTLED_FRAMES = 50
+
+_DONE = object()
 
 
 class Rows:
@@ -26,7 +33,8 @@ class Rows:
     def __init__(self, num_seats: int, width: int, what: str) -> None:
         self.num_seats = num_seats
         self.mask = torch.zeros(num_seats, dtype=torch.bool)
-        self._open: set[int] = set()
+        self._open: dict[int, int] = {}  # the visit that each open seat is at
+        self._visits = 0
         self._width, self._what = width, what
 
     def open(self, seat: int) -> Tensor:
@@ -39,7 +47,8 @@ class Rows:
         """
         if not 0 <= seat < self.num_seats:
             raise ValueError(f"seat {seat} does not exist; this stage has seats 0 to {self.num_seats - 1}")
-        self._open.add(seat)
+        self._visits += 1
+        self._open[seat] = self._visits
         return self.only(seat)
 
     def close(self, seat: int) -> Tensor:
@@ -49,8 +58,23 @@ class Rows:
             ValueError: when it is not open.
         """
         self.check_open(seat)
-        self._open.remove(seat)
+        del self._open[seat]
         return self.only(seat)
+
+    def during_visit(self, seat: int, slices: Iterator[None]) -> Iterator[None]:
+        """Go on with `slices` while the session that has the seat now still has it.
+
+        Raises:
+            ValueError: when nobody has it.
+        """
+        self.check_open(seat)
+        visit = self._open[seat]
+
+        def sliced() -> Iterator[None]:
+            while self._open.get(seat) == visit and next(slices, _DONE) is not _DONE:
+                yield
+
+        return sliced()
 
     def only(self, seat: int) -> Tensor:
         """The mask `[B]` with one seat."""
@@ -108,13 +132,19 @@ class EncodeStage:
         """Make a seat fresh."""
         reset_(self._state, self._rows.open(seat))
 
-    def prime(self, seat: int, history: History) -> None:
-        """Leave the seat fresh: history holds codes, and an encoder's state comes from sound.
+    @property
+    def reach_frames(self) -> int:
+        """The codec's."""
+        return self._codec.encode_reach_frames
 
-        The codes are exact again once a receptive field of new sound has come.
-        """
+    def adjust(self, seat: int, conditions: Conditions) -> None:  # noqa: ARG002 (coding has no voice)
+        """Nothing depends on them."""
         self._rows.check_open(seat)
-        _check_history(history, self._codec.num_codebooks)
+
+    def prime(self, seat: int, history: History) -> Iterator[None]:
+        """Hear the last frames of the user's again, for this seat alone: exact with as many as it reaches."""
+        last = _checked(history, self._codec.num_codebooks).user_pcm[-self.reach_frames :]
+        return self._rows.during_visit(seat, _steps(self, seat, last))
 
     @torch.inference_mode()
     def step(self, batch: Batch) -> Batch:
@@ -149,11 +179,20 @@ class DecodeStage:
         """Make a seat fresh."""
         reset_(self._state, self._rows.open(seat))
 
-    def prime(self, seat: int, history: History) -> None:
-        """Decode the reply frames of the history for this seat alone, unheard."""
-        _check_history(history, self._codec.num_codebooks)
-        for reply in history.reply:
-            self.step(Batch(np.array([seat], np.int32), reply[None, 1:]))
+    @property
+    def reach_frames(self) -> int:
+        """The codec's."""
+        return self._codec.decode_reach_frames
+
+    def adjust(self, seat: int, conditions: Conditions) -> None:  # noqa: ARG002 (coding has no voice)
+        """Nothing depends on them."""
+        self._rows.check_open(seat)
+
+    def prime(self, seat: int, history: History) -> Iterator[None]:
+        """Decode the last reply frames for this seat alone, unheard."""
+        codes = _checked(history, self._codec.num_codebooks).reply[:, 1:]
+        frames = codes[(codes != NO_CODE).any(axis=1)]
+        return self._rows.during_visit(seat, _steps(self, seat, frames[-self.reach_frames :]))
 
     @torch.inference_mode()
     def step(self, batch: Batch) -> Batch:
@@ -201,28 +240,32 @@ class ConverseStage:
     def open(self, seat: int, conditions: Conditions) -> None:
         """Make a seat fresh, with the session's voice, style and sampling."""
         reset_(self._state, self._rows.open(seat))
+        self.adjust(seat, conditions)
+
+    @property
+    def reach_frames(self) -> int:
+        """The model's."""
+        return reach_frames(self._model)
+
+    def adjust(self, seat: int, conditions: Conditions) -> None:
+        """Another voice, style or sampling from the next frame on."""
+        self._rows.check_open(seat)
         self._conditions.voice[seat] = VOICES.index(conditions.voice)
         self._conditions.style[seat] = STYLES.index(conditions.style)
         self._conditions.seed[seat] = conditions.seed
         self._conditions.temperature[seat] = conditions.temperature
         self._conditions.top_k[seat] = conditions.top_k
 
-    def prime(self, seat: int, history: History) -> None:
-        """Live through the history again, for this seat alone.
-
-        Sampling is a function of the seat's seed and inputs, so the same replies come again.
-
-        Raises:
-            ValueError: when they do not: the history is another seed's, voice's or model's.
-        """
-        _check_history(history, self._num_codebooks)
-        for frame, (codes, reply) in enumerate(zip(*history, strict=True)):
-            again = self.step(Batch(np.array([seat], np.int32), codes[None])).payload[0]
-            if not np.array_equal(again, reply):
-                raise ValueError(
-                    f"frame {frame} of the history has the reply {reply.tolist()}, this model says "
-                    f"{again.tolist()}; prime a seat with the model, voice and seed it was made with"
-                )
+    def prime(self, seat: int, history: History) -> Iterator[None]:
+        """One prefill of the replies as they were given (`s2s.prefill`)."""
+        history = _checked(history, self._num_codebooks)
+        user_codes = torch.from_numpy(history.user_codes.astype(np.int64))
+        reply = torch.from_numpy(history.reply.astype(np.int64))
+        check_codes(user_codes, self._codebook_size)
+        check_codes(reply[:, 1:].clamp(min=0), self._codebook_size)
+        state, conditions = only_seat(self._state, self._conditions, seat)
+        slices = prefill(self._model, state, history.start, user_codes, reply, conditions)
+        return self._rows.during_visit(seat, slices)
 
     @torch.inference_mode()
     def step(self, batch: Batch) -> Batch:
@@ -248,9 +291,25 @@ def check_codes(codes: Tensor, codebook_size: int) -> None:
         )
 
 
-def _check_history(history: History, num_codebooks: int) -> None:
-    frames = len(history.user_codes)
+def silence_codes(codec: Codec) -> tuple[int, ...]:
+    """`[K]`: what an encoder makes of a frame of silence after much silence."""
+    samples = SETTLED_FRAMES * frame_samples(codec.sample_rate_hz, codec.frame_rate_hz)
+    with torch.inference_mode():
+        return tuple(codec.encode(torch.zeros(1, 1, samples))[0, :, -1].tolist())
+
+
+def _steps(stage: Stage, seat: int, rows: np.ndarray) -> Iterator[None]:
+    """One step of a seat alone for each row of its input, whose output nobody hears."""
+    for row in rows:
+        stage.step(Batch(np.array([seat], np.int32), row[None]))
+        yield
+
+
+def _checked(history: History, num_codebooks: int) -> History:
+    """Raise ValueError unless the rows have their widths; an empty history may have any."""
+    frames = len(history.reply)
+    codes, reply = (frames, num_codebooks), (frames, 1 + num_codebooks)
     shapes = (history.user_codes.shape, history.reply.shape)
-    wanted = ((frames, num_codebooks), (frames, 1 + num_codebooks))
-    if shapes != wanted:
-        raise ValueError(f"history must have the shapes {wanted}, not {shapes}")
+    if frames and shapes != (codes, reply):
+        raise ValueError(f"history must have the shapes {(codes, reply)}, not {shapes}")
+    return history._replace(user_codes=history.user_codes.reshape(codes), reply=history.reply.reshape(reply))

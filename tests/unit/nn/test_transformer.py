@@ -60,9 +60,11 @@ def test_a_seat_that_does_not_run_keeps_its_state_bit_for_bit(model: Transformer
     stream(model, state, x)
     before = [leaf.clone() for leaf in leaves(state)]
     model.step(state, x[:, 0], torch.tensor([True, False]))
+    changed = []
     for was, now in zip(before, leaves(state), strict=True):
         assert torch.equal(was[1], now[1])
-        assert not torch.equal(was[0], now[0])
+        changed.append(not torch.equal(was[0], now[0]))
+    assert changed == [True, False, *[True] * 2 * LAYERS], "all but where the seat began"
 
 
 def test_a_fresh_seat_that_does_not_run_gives_finite_values(model: Transformer) -> None:
@@ -82,3 +84,34 @@ def test_swiglu_is_its_formula() -> None:
     gate, value = x @ layer.project_in.weight[:32].T, x @ layer.project_in.weight[32:].T
     expected = (gate / (1 + torch.exp(-gate)) * value) @ layer.project_out.weight.T
     torch.testing.assert_close(layer(x), expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(start=st.integers(0, 10**9), lengths=st.lists(st.integers(1, 3 * W), min_size=1, max_size=4))
+def test_stretches_of_any_length_leave_the_state_that_steps_leave(
+    model: Transformer, start: int, lengths: list[int]
+) -> None:
+    stepped, extended = model.init_state(1), model.init_state(1)
+    x = noise(sum(lengths) + W)[:1]
+    for state in (stepped, extended):
+        state.position.fill_(start)
+        state.start.fill_(start)
+    for frame in x.unbind(1)[: sum(lengths)]:
+        model.step(stepped, frame, ALL[:1])
+    for part in x[:, : sum(lengths)].split(lengths, dim=1):
+        model.extend(extended, part, LAYERS)
+    for by_steps, by_stretches in zip(leaves(stepped), leaves(extended), strict=True):
+        torch.testing.assert_close(by_stretches, by_steps, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, W, 3 * W])
+def test_a_seat_that_begins_late_hears_nothing_of_the_frames_before(model: Transformer, frames: int) -> None:
+    early, late, x = model.init_state(2), model.init_state(2), noise(frames)
+    late.position.fill_(1000)
+    late.start.fill_(1000)
+    torch.testing.assert_close(stream(model, late, x), stream(model, early, x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("age", "layers"), [(1, 2), (W - 1, 2), (W, 1), (2 * (W - 1), 1), (2 * W - 1, 0)])
+def test_layers_of_old_frames_fall_out_of_sight(model: Transformer, age: int, layers: int) -> None:
+    assert model.layers_reached(age) == layers

@@ -4,7 +4,16 @@ import re
 from pathlib import Path
 
 from paluku.protocol import native
-from paluku.protocol.messages import VERSION, CloseCode
+from paluku.protocol.messages import (
+    CAPABILITIES,
+    MAX_LABEL_BYTES,
+    VERSION,
+    Adjust,
+    CloseCode,
+    Hello,
+    Ready,
+    Stats,
+)
 from paluku.serving.config import ServingConfig
 from paluku.voices import STYLES, VOICES
 
@@ -16,14 +25,20 @@ def test_every_kind_and_close_code_is_on_the_page() -> None:
         native.Kind
     )
     codes = {int(code) for code in re.findall(r"^\| (1\d\d\d) \|", PAGE, re.MULTILINE)}
-    assert codes == set(CloseCode) - {CloseCode.GOING_AWAY}  # only counted: there is nobody left to tell
+    assert codes == set(CloseCode)
 
 
 def test_names_and_limits_are_the_ones_on_the_page() -> None:
+    limits = ServingConfig()
     assert f"version {VERSION}" in PAGE
+    assert all(f"`{name}`" in PAGE for name in (*CAPABILITIES, *Hello.model_fields))
+    assert all(
+        f"`{name}`" in PAGE for name in (*Ready.model_fields, *Stats.model_fields, *Adjust.model_fields)
+    )
+    assert f"at most {MAX_LABEL_BYTES} bytes" in PAGE
+    assert f"({limits.grace_s:g} s)" in PAGE
     assert all(f"`{name}`" in PAGE for name in (*VOICES, *STYLES))
     assert f"{native.MAX_MESSAGE_BYTES:,} bytes" in PAGE
-    limits = ServingConfig()
     assert (
         f"no Hello within {limits.hello_timeout_s:g} s; no message within {limits.idle_timeout_s:g} s" in PAGE
     )

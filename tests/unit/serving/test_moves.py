@@ -1,0 +1,288 @@
+"""Sessions that have to go elsewhere: what the user hears of it is nothing, or a short silence."""
+
+import asyncio
+
+import pytest
+
+from paluku.protocol.messages import CloseCode
+from paluku.serving.config import ServingConfig
+from paluku.serving.events import Interrupted, Report
+from paluku.serving.service import Resume, UnknownTokenError
+from paluku.streaming.ports import Conditions
+from tests.fakes.stages import GRAPH, FakeSnapshots, fake_fleets, frame
+from tests.fakes.world import World, running, said, settle, waiting
+
+FUSED = ("fused",)
+
+
+def echo(codes: list[int]) -> list[tuple[int, int | None]]:
+    """What an undisturbed session says to these frames."""
+    return [(0, None), *enumerate(codes[:-1], 1)]
+
+
+@pytest.mark.parametrize("kinds", [GRAPH, FUSED])
+@pytest.mark.parametrize("position", range(3))
+@pytest.mark.parametrize("failing", ["step", "all"])
+def test_a_lost_replica_costs_its_sessions_nothing_but_time(
+    kinds: tuple[str, ...], position: int, failing: str
+) -> None:
+    async def run() -> None:
+        async with running(World(replicas=2, kinds=kinds)) as world:
+            async with (
+                world.service.attached(Conditions(seed=1)) as one,
+                world.service.attached(Conditions(seed=2)) as other,
+            ):
+                await world.talk([1, 2, 3], one, other)
+                assert one.seating is not None
+                lost = one.seating.lane.replicas[position % len(kinds)]
+                lost.failing.add(failing)  # type: ignore[union-attr]
+                await world.talk([4, 5, 6, 7], one, other)
+                await world.tick(5)
+                for session in (one, other):
+                    assert session.ending is None
+                    assert said(waiting(session)) == echo([1, 2, 3, 4, 5, 6, 7])
+                    assert session.seating is not None
+                    assert lost.replica_id not in session.seating.lane.key
+            assert world.service.stats()["moves"]["crash"] >= 1
+
+    asyncio.run(run())
+
+
+def test_without_another_replica_a_session_waits_and_ends_when_none_comes_back() -> None:
+    async def run() -> None:
+        async with running(World(config=ServingConfig(recovery_s=1.0))) as world:
+            async with world.service.attached(Conditions()) as session:
+                await world.talk([1], session)
+                world.fleets[1].replicas[0].failing.add("all")
+                await world.talk([2], session)
+                await world.tick(5)
+                assert session.ending is None
+                await world.tick(40)
+                assert session.ending is not None
+                assert session.ending.close_code is CloseCode.STAGE_LOST
+            await settle()
+            assert [len(world.fleets[at].replicas[0].held) for at in (0, 2)] == [0, 0]
+
+    asyncio.run(run())
+
+
+def test_a_replacement_that_comes_in_time_takes_the_sessions_up() -> None:
+    async def run() -> None:
+        async with running(World()) as world, world.service.attached(Conditions()) as session:
+            await world.talk([1, 2], session)
+            dead = world.fleets[1].replicas[0]
+            dead.failing.add("all")
+            await world.talk([3, 4], session)
+            await world.tick(20)
+            fresh = fake_fleets(4)[1].replicas[0]
+            fresh.replica_id = "converse-new"
+            world.fleets[1].replicas.append(fresh)
+            await world.tick(10)
+            await world.talk([5], session)
+            assert said(waiting(session)) == echo([1, 2, 3, 4, 5])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kinds", [GRAPH, FUSED])
+@pytest.mark.parametrize("position", range(3))
+def test_a_replica_that_leaves_is_left_without_a_gap(kinds: tuple[str, ...], position: int) -> None:
+    async def run() -> None:
+        async with running(World(replicas=2, kinds=kinds)) as world:
+            async with world.service.attached(Conditions()) as session:
+                await world.talk([1, 2, 3], session)
+                world.prime_slowly(ticks=3.5)
+                assert session.seating is not None
+                before = session.seating
+                leaving = before.lane.key[position % len(kinds)]
+                world.fleets[position % len(kinds)].leaving.add(leaving)
+                for code in range(4, 12):
+                    await world.talk([code], session)  # an answer in every tick
+                    assert session.frames_out == code
+                assert said(waiting(session)) == echo(list(range(1, 12)))
+                after = session.seating
+                assert leaving not in after.lane.key
+                # Where nothing changed, the seat is the same.
+                staying = set(range(len(kinds))) - {position % len(kinds)}
+                assert all(after.leases[at] == before.leases[at] for at in staying)
+                assert session.frames_out == 11
+                session.end_well()
+            stats = world.service.stats()
+            assert (stats["moves"]["drain"], stats["moves"]["crash"], stats["frames_late"]) == (1, 0, 0)
+            await settle()
+            assert all(not replica.held for fleet in world.fleets for replica in fleet.replicas)
+
+    asyncio.run(run())
+
+
+def test_a_full_house_can_be_moved_too() -> None:
+    async def run() -> None:
+        async with (
+            running(World(num_seats=2, replicas=2)) as world,
+            world.service.attached(Conditions()) as one,
+            world.service.attached(Conditions()) as other,
+        ):
+            await world.talk([1, 2], one, other)
+            assert one.seating is not None
+            leaving = one.seating.lane.key[1]
+            world.fleets[1].leaving.add(leaving)
+            await world.talk([3, 4, 5, 6], one, other)
+            assert said(waiting(one)) == said(waiting(other)) == echo([1, 2, 3, 4, 5, 6])
+            assert leaving not in one.seating.lane.key
+
+    asyncio.run(run())
+
+
+def test_a_newer_model_takes_over_live_sessions_once_every_stage_holds_it() -> None:
+    async def run() -> None:
+        async with running(World(num_seats=1)) as world:
+            async with world.service.attached(Conditions()) as session:
+                await world.talk([1, 2], session)
+                for fleet in world.fleets[:2]:
+                    fleet.replicas[0].load("newer")
+                await world.talk([3, 4], session)
+                assert session.seating is not None
+                assert session.seating.card.bundle == "fake"
+                world.fleets[2].replicas[0].load("newer")
+                await world.talk([5, 6, 7, 8, 9], session)
+                assert session.seating.card.bundle == "newer"
+                assert said(waiting(session)) == echo(list(range(1, 10)))
+                assert session.frames_out == 9
+                session.end_well()
+            await settle()
+            assert all(not fleet.replicas[0].held for fleet in world.fleets)
+            assert world.service.card.bundle == "newer"
+
+    asyncio.run(run())
+
+
+def test_a_client_resumes_on_the_same_ingress_where_it_stopped_hearing() -> None:
+    async def run() -> None:
+        async with running(World()) as world:
+            async with world.service.attached(Conditions(voice="ravi")) as session:
+                await world.talk([1, 2, 3, 4], session)
+                heard = said(waiting(session))[:2]  # replies 2 and 3 were lost with the socket
+            async with world.service.attached(Conditions(), Resume(session.token, 2)) as again:
+                assert again.session_id == session.session_id
+                assert again.conditions.voice == "ravi"
+                assert again.next_frame == 2
+                await world.talk([3, 4, 5], again)
+                assert heard + said(waiting(again)) == echo([1, 2, 3, 4, 5])
+            assert world.service.stats()["resumes"] == 1
+
+    asyncio.run(run())
+
+
+def test_a_session_outlives_its_ingress_and_nothing_is_said_twice() -> None:
+    async def run() -> None:
+        fleets, snapshots = fake_fleets(4), FakeSnapshots()
+        async with running(World(fleets=fleets, snapshots=snapshots)) as first:
+            async with first.service.attached(Conditions()) as session:
+                await first.talk(list(range(1, 11)), session)
+                heard = said(waiting(session))
+                # The process dies: what was not copied since the last round is not known elsewhere.
+                async with running(World(fleets=fleets, snapshots=snapshots)) as second:
+                    resume = Resume(session.token, len(heard))
+                    async with second.service.attached(Conditions(), resume) as again:
+                        assert 4 <= again.next_frame <= 10
+                        await second.talk(list(range(again.next_frame + 1, 14)), again)
+                        assert heard + said(waiting(again)) == echo(list(range(1, 14)))
+                        # The old ingress was not dead after all: it learns that it has lost the session.
+                        await first.tick(10)
+                        assert session.ending is not None
+                        assert session.ending.code == "resumed"
+                        await second.talk([14], again)
+                        assert said(waiting(again)) == [(13, 13)]
+
+    asyncio.run(run())
+
+
+def test_an_unknown_token_is_refused() -> None:
+    async def run() -> None:
+        async with running(World()) as world:
+            with pytest.raises(UnknownTokenError, match="begin a new one"):
+                async with world.service.attached(Conditions(), Resume("no such token", 0)):
+                    pass
+
+    asyncio.run(run())
+
+
+def test_without_a_memory_elsewhere_sessions_live_on() -> None:
+    async def run() -> None:
+        async with running(World()) as world, world.service.attached(Conditions()) as session:
+            world.snapshots.is_failing = True
+            await world.talk(list(range(1, 20)), session)
+            world.snapshots.is_failing = False
+            await world.tick(10)
+            (_, memory, _) = world.snapshots.kept[session.identity.key]
+            assert (memory.start, memory.end) == (0, 19)
+            assert said(waiting(session)) == echo(list(range(1, 20)))
+
+    asyncio.run(run())
+
+
+def test_an_interrupted_reply_is_forgotten_from_where_it_was_heard() -> None:
+    async def run() -> None:
+        async with running(World()) as world, world.service.attached(Conditions()) as session:
+            await world.talk([1, 2, 3, 4], session)
+            session.played(2)
+            session.interrupt()
+            events = [event for event in waiting(session) if not isinstance(event, Report)]
+            assert events[0] == Interrupted(2)
+            assert said(events) == [(0, None), (1, None), (2, None), (3, None)]  # numbered, and silent
+            rows = session.memory.history().reply
+            await world.talk([5, 6, 7], session)
+            assert [row[1] for row in rows] == [-1, 1, 2, 3]
+            assert said(waiting(session)) == [(4, None), (5, None), (6, None)]  # a short pause
+            await world.talk([8, 9], session)
+            kept = session.memory.history().reply
+            assert [row[1] for row in kept[:7]] == [-1, 1, 0, 0, 0, 0, 0]  # silence where it was not heard
+            assert said(waiting(session)) == [(7, 7), (8, 8)]  # and it speaks again
+            assert world.service.stats()["moves"]["barge_in"] == 1
+
+    asyncio.run(run())
+
+
+def test_a_reply_that_was_sent_whole_is_silenced_in_the_memory_too() -> None:
+    # Nothing waits and nothing is under way: a model that saw no silence of its own would talk on.
+    async def run() -> None:
+        async with running(World()) as world, world.service.attached(Conditions()) as session:
+            await world.talk([1, 2, 3], session)
+            waiting(session)
+            session.interrupt()
+            await world.talk([4, 5, 6, 7, 8, 9], session)
+            rows = [row[1] for row in session.memory.history().reply]
+            assert rows == [-1, 1, 2, 0, 0, 0, 0, 0, 8]
+            assert world.service.stats()["moves"]["barge_in"] == 1
+
+    asyncio.run(run())
+
+
+def test_forgetting_leaves_nothing_and_the_session_goes_on() -> None:
+    async def run() -> None:
+        async with running(World()) as world, world.service.attached(Conditions()) as session:
+            await world.talk([1, 2, 3], session)
+            session.forget()
+            await world.tick(2)
+            waiting(session)
+            await world.talk([4, 5], session)
+            assert [number for number, _ in said(waiting(session))] == [3, 4]
+            assert (session.memory.start, session.memory.end) == (3, 5)
+            assert not session.memory.turns
+
+    asyncio.run(run())
+
+
+def test_sound_that_waits_for_a_seat_is_not_too_fast() -> None:
+    async def run() -> None:
+        config = ServingConfig(max_waiting_frames=4, recovery_s=10.0)
+        async with running(World(config=config)) as world:
+            async with world.service.attached(Conditions()) as session:
+                world.fleets[0].replicas[0].failing.add("all")
+                await world.talk([1] * 12, session)
+                assert session.ending is None
+                session.hear(frame(1) * 30, world.clock.now())
+                assert session.ending is not None
+                assert session.ending.close_code is CloseCode.STAGE_LOST
+
+    asyncio.run(run())
