@@ -17,7 +17,9 @@ import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_JOBS = ("__init__", "submit", "stack", "demo", "serve")  # these run on the user's machine
+# These run on the user's machine.
+NOT_JOBS = ("__init__", "submit", "stack", "demo", "serve", "keys", "stand", "bench_serve", "bench_bundle")
+NOT_JOBS += ("bench_turns", "bench_vad", "listening", "chaos", "soak")
 
 # What Ray's own command line says about packaging and following the log: not the job's words.
 NOISE = re.compile(r"^\S+ \S+\s(INFO|SUCC|WARNING) \w+\.py:\d+|^Running entrypoint")

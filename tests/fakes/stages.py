@@ -16,6 +16,7 @@ from paluku.serving.ports import (
     LeaseGoneError,
     Member,
     Pressure,
+    Pushed,
     RowStatus,
     StageCard,
     StageStatus,
@@ -299,10 +300,10 @@ class FakeSnapshots:
         self.kept: dict[str, tuple[str, SessionMemory, Update]] = {}
         self.is_failing = False
 
-    async def push(self, owner: str, updates: Mapping[str, Update]) -> list[str]:
+    async def push(self, owner: str, updates: Mapping[str, Update]) -> Pushed:
         if self.is_failing:
             raise ConnectionError("the memory is gone")
-        taken = []
+        taken, gaps = [], []
         for token, update in updates.items():
             of, memory, _ = self.kept.get(token, (owner, SessionMemory(1_000, 200), update))
             if of != owner:
@@ -310,7 +311,9 @@ class FakeSnapshots:
                 continue
             memory.apply(update)
             self.kept[token] = (owner, memory, update)
-        return taken
+            if memory.start > update.facts["memory"]["start"]:
+                gaps.append(token)
+        return Pushed(tuple(taken), tuple(gaps))
 
     async def claim(self, owner: str, token: str) -> Update | None:
         if token not in self.kept:

@@ -16,7 +16,9 @@ SEATS = 4
 Event = tuple[str, int, int]
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["talk", "kill", "leave", "add", "load", "slow"]), st.integers(0, 2), st.integers(0, 9)
+        st.sampled_from(["talk", "kill", "leave", "add", "load", "slow"]),
+        st.integers(0, 2),
+        st.integers(0, 9),
     ),
     min_size=1,
     max_size=25,

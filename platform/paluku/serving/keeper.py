@@ -52,12 +52,15 @@ class Keeper:
         by_key = {session.identity.key: session for session in updates}
         try:
             pushed = {session.identity.key: update for session, update in updates.items()}
-            taken = await call(MEMORY, self._snapshots.push(self._owner, pushed), self._timeout_s)
+            answer = await call(MEMORY, self._snapshots.push(self._owner, pushed), self._timeout_s)
         except StageLostError:
             for session, update in updates.items():
                 session.memory.retry(update)
             return []
-        return [by_key[key] for key in taken if key in by_key]
+        for key in answer.gaps:
+            memory = by_key[key].memory
+            memory.retry(memory.snapshot({}))  # all of it, next time
+        return [by_key[key] for key in answer.claimed]
 
     async def claim(self, key: str) -> Update | None:
         """The memory of a session whose ingress is gone; None when it is not known.

@@ -145,7 +145,9 @@ class Mover:
         assert old is not None, "a session without a seat is recovered, not moved"
         history = session.memory.history()
         try:
-            fresh = await self._seats.open(session.session_id, session.conditions, card, history, old=old)
+            fresh = await self._seats.open(
+                session.session_id, session.conditions, card, history, old=old, keeps=True
+            )
         except NO_SEAT:
             await self._clock.sleep_until(self._clock.now() + RETRY_S)
             return  # tried again at the next attendance

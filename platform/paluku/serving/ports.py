@@ -210,12 +210,19 @@ class Fleet(Protocol):
         ...
 
 
+class Pushed(NamedTuple):
+    """What became of updates that were pushed, by token."""
+
+    claimed: tuple[str, ...] = ()  # another owner has them, or they have ended
+    gaps: tuple[str, ...] = ()  # an earlier part is missing there: all of the memory mends it
+
+
 @runtime_checkable
 class Snapshots(Protocol):
     """Where the sessions' memory outlives their ingress. A token is the session's secret, hashed."""
 
-    async def push(self, owner: str, updates: Mapping[str, Update]) -> list[str]:
-        """Keep what is new of some sessions, by token; gives the tokens that another owner has claimed."""
+    async def push(self, owner: str, updates: Mapping[str, Update]) -> Pushed:
+        """Keep what is new of some sessions, by token."""
         ...
 
     async def claim(self, owner: str, token: str) -> Update | None:

@@ -82,6 +82,7 @@ class StageReplica:
         import torch
 
         torch.set_num_threads(config.torch_threads)
+        self._reloading: asyncio.Task[None] | None = None
         self._name: StageName = name
         self._config, self._clock = config, clock or MonotonicClock()
         self._generations: dict[str, Generation] = {}  # by the bundle's digest, newest last
@@ -93,20 +94,31 @@ class StageReplica:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve's hook: make a bundle the newest, in a thread; steps go on meanwhile.
 
-        Serve stops a replica whose `reconfigure` raises, and its sessions with it. So a bundle that
-        cannot be loaded is an error only to a replica that serves nothing yet; another one logs it and
-        serves on as before.
+        The first is waited for. While a later one loads, this has returned: Serve takes a replica that
+        reconfigures out of its running ones, and stops one whose `reconfigure` raises, with its sessions.
+        What cannot be loaded is logged, and the replica serves on as before.
 
         Raises:
-            ConfigError: when the values do not fit `Reload`.
-            CheckpointError: when the bundle is missing or damaged, or its parts do not fit.
+            ConfigError: when the values of the first do not fit `Reload`.
+            CheckpointError: when its bundle is missing or damaged, or its parts do not fit.
             ServiceError: when the registry is not there.
         """
+        if not self._generations:
+            await self.load(resolve(Reload, user_config, "user_config").bundle)
+            return
+        self._reloading = asyncio.create_task(self._reload(user_config))
+
+    async def reloaded(self) -> None:
+        """Wait until what `reconfigure` began is done."""
+        if self._reloading is not None:
+            await self._reloading
+
+    async def _reload(self, user_config: dict[str, Any]) -> None:
         try:
             await self.load(resolve(Reload, user_config, "user_config").bundle)
-        except Exception as error:
-            if not self._generations:
-                raise
+        # Whatever is wrong with the new bundle (a registry that is gone, a damaged file, a library's own
+        # error), the sessions on the old one must not pay for it.
+        except Exception as error:  # noqa: BLE001 (said above)
             log.error("%s goes on with its old bundle: %s", self._name, one_line(error))  # noqa: TRY400
 
     async def load(self, bundle: str) -> None:

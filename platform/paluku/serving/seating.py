@@ -87,11 +87,13 @@ class Seats:
         history: History | None = None,
         *,
         old: Seating | None = None,
+        keeps: bool = False,
         preferred: tuple[str, ...] | None = None,
     ) -> Seating:
         """Lease a path, and prime it when there is a history: then it is a session that moves.
 
-        Seats of `old` whose replicas stay are kept as they are, when they are of the same bundle.
+        `old` are the session's own seats, which it gives up: they do not count as taken. If it `keeps`
+        them, those whose replicas stay and hold the bundle are part of the new path as they are.
 
         Raises:
             SeatsExhausted: when no path has a free seat everywhere, or the replicas are too slow by now.
@@ -101,7 +103,7 @@ class Seats:
         self._tick_s = card.frame_samples / card.sample_rate_hz
         refused: set[str] = set()
         for _ in range(ATTEMPTS):
-            kept = self._kept(old, card)
+            kept = self._kept(old, card) if keeps else {}
             path = self._choose(card, refused, kept, old, moving=history is not None, preferred=preferred)
             try:
                 return await self._open_path(path, session, conditions, card, history, refused, kept)

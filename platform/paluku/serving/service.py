@@ -216,6 +216,8 @@ class Service:
         """
         key = hash_token(resume.token)
         here = self._sessions.get(key)
+        if here is not None:
+            await self._keeper.push([here])  # should no seat be had now, the client may ask again
         update = here.memory.snapshot(facts(here)) if here else await self._keeper.claim(key)
         if update is None:
             raise UnknownTokenError("no session is kept for this token (any more); begin a new one")
@@ -227,12 +229,19 @@ class Service:
         memory.rewind(min(resume.next_reply, memory.end))
         identity = Identity(known["session_id"], resume.token)
         conditions = Conditions(**known["conditions"])
-        if here is not None:
-            self._drop(here, RESUMED)
-        path = tuple(known["path"]) or None
-        seating = await self._open(
-            identity.session_id, conditions, card, history=memory.history(), preferred=path
-        )
+        old = self._leave(here) if here else None
+        try:
+            seating = await self._open(
+                identity.session_id,
+                conditions,
+                card,
+                history=memory.history(),
+                old=old,
+                preferred=tuple(known["path"]) or None,
+            )
+        finally:
+            if old is not None:
+                self._seats.close(old)
         self.metrics.counts["resumes"] += 1
         session = self._seat(identity, conditions, seating, memory, first_reply=resume.next_reply)
         session.turn_taking = known["turn_taking"]
@@ -281,17 +290,21 @@ class Service:
 
     def _drop(self, session: Session, ending: Ending | None) -> None:
         """This ingress has the session no more; its seats are given back."""
+        if (seating := self._leave(session, ending)) is not None:
+            self._seats.close(seating)
+
+    def _leave(self, session: Session, ending: Ending | None = RESUMED) -> Seating | None:
+        """The same, but for its seats."""
         del self._sessions[session.identity.key]
         self.metrics.counts["frames_lost"] += session.waiting
         if ending is not None:
             session.cut_off(ending)
         elif session.ending is None:
             session.ending = Ending.of(CloseCode.GOING_AWAY, "client_left", "the client did not come back")
-        if session.seating is not None:
-            self._seats.close(session.seating)
-            session.seating = None
         if self._vad is not None:
             self._vad.forget(session.session_id)
+        seating, session.seating = session.seating, None
+        return seating
 
     # What is done for sessions between ticks.
 

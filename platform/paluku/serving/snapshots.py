@@ -12,6 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from paluku.config import Config
 from paluku.errors import ServiceError
+from paluku.serving.ports import Pushed
 from paluku.streaming.clock import Clock, MonotonicClock
 from paluku.streaming.memory import SessionMemory, Update
 from paluku.streaming.ports import History
@@ -122,23 +123,16 @@ class HandleSnapshots:
         self._claim = by_value.options(method_name="claim")
         self._forget = by_value.options(method_name="forget")
         self._timeout_s = timeout_s
-        self._gaps: set[str] = set()
 
-    async def push(self, owner: str, updates: Mapping[str, Update]) -> list[str]:
-        """Keep what is new of some sessions, by token; gives the tokens that another owner has claimed.
+    async def push(self, owner: str, updates: Mapping[str, Update]) -> Pushed:
+        """Keep what is new of some sessions, by token.
 
         Raises:
             ServiceError: when the Memory deployment does not answer.
         """
         wire = {token: to_wire(update) for token, update in updates.items()}
         claimed, gaps = await self._call(lambda: self._push.remote(owner, wire))
-        self._gaps.update(gaps)
-        return claimed
-
-    def gaps(self) -> set[str]:
-        """Tokens of which an earlier part is missing there; asked once, they are the caller's to mend."""
-        gaps, self._gaps = self._gaps, set()
-        return gaps
+        return Pushed(tuple(claimed), tuple(gaps))
 
     async def claim(self, owner: str, token: str) -> Update | None:
         """All of a session, which is the claimer's from now on; None when it is not known (any more).

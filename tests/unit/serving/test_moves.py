@@ -176,7 +176,7 @@ def test_a_client_resumes_on_the_same_ingress_where_it_stopped_hearing() -> None
 def test_a_session_outlives_its_ingress_and_nothing_is_said_twice() -> None:
     async def run() -> None:
         fleets, snapshots = fake_fleets(4), FakeSnapshots()
-        async with running(World(fleets=fleets, snapshots=snapshots)) as first:
+        async with running(World(fleets=fleets, snapshots=snapshots)) as first:  # noqa: SIM117 (one by one)
             async with first.service.attached(Conditions()) as session:
                 await first.talk(list(range(1, 11)), session)
                 heard = said(waiting(session))
@@ -217,6 +217,38 @@ def test_without_a_memory_elsewhere_sessions_live_on() -> None:
             (_, memory, _) = world.snapshots.kept[session.identity.key]
             assert (memory.start, memory.end) == (0, 19)
             assert said(waiting(session)) == echo(list(range(1, 20)))
+
+    asyncio.run(run())
+
+
+def test_a_memory_that_was_lost_elsewhere_is_copied_anew() -> None:
+    async def run() -> None:
+        async with running(World()) as world, world.service.attached(Conditions()) as session:
+            await world.talk(list(range(1, 20)), session)
+            world.snapshots.kept.clear()  # its process died, and another has taken its place
+            await world.talk(list(range(20, 40)), session)
+            (_, memory, _) = world.snapshots.kept[session.identity.key]
+            assert memory.start == 0
+            assert memory.end > 30
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kinds", [GRAPH, FUSED])
+def test_a_client_resumes_in_a_full_house(kinds: tuple[str, ...]) -> None:
+    async def run() -> None:
+        async with running(World(num_seats=1, kinds=kinds)) as world:
+            async with world.service.attached(Conditions()) as session:
+                await world.talk([1, 2, 3], session)
+                heard = said(waiting(session))
+                # The old socket is not known to be dead yet.
+                async with world.service.attached(Conditions(), Resume(session.token, 3)) as again:
+                    await world.talk([4, 5], again)
+                    assert heard + said(waiting(again)) == echo([1, 2, 3, 4, 5])
+                    assert session.ending is not None
+                    again.end_well()
+            await settle()
+            assert not any(replica.held for fleet in world.fleets for replica in fleet.replicas)
 
     asyncio.run(run())
 
@@ -276,13 +308,12 @@ def test_forgetting_leaves_nothing_and_the_session_goes_on() -> None:
 def test_sound_that_waits_for_a_seat_is_not_too_fast() -> None:
     async def run() -> None:
         config = ServingConfig(max_waiting_frames=4, recovery_s=10.0)
-        async with running(World(config=config)) as world:
-            async with world.service.attached(Conditions()) as session:
-                world.fleets[0].replicas[0].failing.add("all")
-                await world.talk([1] * 12, session)
-                assert session.ending is None
-                session.hear(frame(1) * 30, world.clock.now())
-                assert session.ending is not None
-                assert session.ending.close_code is CloseCode.STAGE_LOST
+        async with running(World(config=config)) as world, world.service.attached(Conditions()) as session:
+            world.fleets[0].replicas[0].failing.add("all")
+            await world.talk([1] * 12, session)
+            assert session.ending is None
+            session.hear(frame(1) * 30, world.clock.now())
+            assert session.ending is not None
+            assert session.ending.close_code is CloseCode.STAGE_LOST
 
     asyncio.run(run())

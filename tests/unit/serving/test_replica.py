@@ -250,6 +250,7 @@ def test_a_reload_serves_both_bundles_until_the_last_seat_of_the_old_is_free(
         old = await converse.open("one", WHO, "")
         assert np.array_equal(await lives(converse, old, codes[:3]), expected[bundle][:3])
         await converse.reconfigure({"bundle": str(better)})
+        await converse.reloaded()
         assert (await converse.status(CALM))["bundles"] == (old_digest, new_digest)
         assert (await converse.card(""))["bundle"] == new_digest
         assert (await converse.card(old_digest))["bundle"] == old_digest
@@ -278,8 +279,11 @@ def test_the_same_bundle_is_not_loaded_twice(bundle: Path, better: Path) -> None
         encode = replica("encode", bundle)
         lease = await encode.open("one", WHO, "")
         await encode.reconfigure({"bundle": str(bundle), "revision": "2"})
+        await encode.reloaded()
         await encode.reconfigure({"bundle": str(better)})
+        await encode.reloaded()
         await encode.reconfigure({"bundle": str(bundle)})  # back to what the session still sits on
+        await encode.reloaded()
         assert (await encode.status(CALM))["bundles"] == (read_bundle(bundle).digest(),)
         await step(encode, lease, 0, SOUND[0])
 
@@ -293,6 +297,7 @@ def test_serve_may_name_the_bundle_after_the_constructor(bundle: Path) -> None:
             await encode.card("")
         assert (await encode.record_autoscaling_stats())["seats_used"] == 0
         await encode.reconfigure({"bundle": str(bundle)})
+        await encode.reloaded()
         assert (await encode.card(""))["bundle"] == read_bundle(bundle).digest()
 
     done(run())
@@ -306,6 +311,7 @@ def test_what_serve_names_is_loaded_and_not_what_else_would_be(
         encode = replica("encode", tmp_path / "nothing" if is_named_by_serve else bundle)
         if is_named_by_serve:
             await encode.reconfigure({"bundle": str(bundle)})
+            await encode.reloaded()
         await encode.check_health()
         assert (await encode.status(CALM))["bundles"] == (read_bundle(bundle).digest(),)
 
@@ -325,6 +331,7 @@ def test_a_bundle_that_cannot_be_loaded_leaves_the_old_one_serving(
         for user_config in ({"bundle": str(misfit)}, {"bundle": str(tmp_path / "nothing")}, {"bundel": "x"}):
             with caplog.at_level(logging.ERROR, "paluku"):
                 await converse.reconfigure(user_config)
+                await converse.reloaded()
         for says in ("(4, 256,", "it is no bundle", "unknown key 'bundel'"):
             assert "converse goes on with its old bundle: " in caplog.text
             assert says in caplog.text

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from paluku.errors import ServiceError
-from paluku.serving.ports import Snapshots
+from paluku.serving.ports import Pushed, Snapshots
 from paluku.serving.snapshots import HandleSnapshots, MemoryConfig, MemoryReplica
 from paluku.streaming.memory import SessionMemory, Update
 from tests.fakes.clock import FakeClock
@@ -40,7 +40,7 @@ class House:
         """The Memory replica is replaced by an empty one."""
         self.__init__()
 
-    def push(self, owner: str, **memories: SessionMemory) -> list[str]:
+    def push(self, owner: str, **memories: SessionMemory) -> Pushed:
         updates = {token: memory.update({"owner": owner}) for token, memory in memories.items()}
         return asyncio.run(self.snapshots.push(owner, updates))
 
@@ -78,7 +78,7 @@ def test_it_implements_the_port() -> None:
 def test_what_was_pushed_piece_by_piece_is_claimed_whole() -> None:
     house, session = House(), memory(3)
     for frames in (2, 0, 1, 5, 9):
-        assert house.push("a", t=session) == []
+        assert house.push("a", t=session) == Pushed()
         live(session, frames)
     session.cut(session.end - 2, np.full(3, -1, np.int16))
     house.push("a", t=session)
@@ -98,11 +98,11 @@ def test_a_claimed_session_is_its_former_owners_no_more() -> None:
     assert taken is not None
     live(mine, 1)
     live(kept, 1)
-    assert house.push("a", mine=mine, kept=kept) == ["mine"]
+    assert house.push("a", mine=mine, kept=kept) == Pushed(claimed=("mine",))
     assert rows(house.claim("b", "mine"))[1] == [0, 1, 2]  # what the former owner pushed is not in it
     assert rows(house.claim("c", "kept"))[1] == [0, 1, 2, 3]
-    assert house.push("b", mine=mine) == []
-    assert house.push("b", kept=kept) == ["kept"]
+    assert not house.push("b", mine=mine).claimed
+    assert house.push("b", kept=kept) == Pushed(claimed=("kept",))
 
 
 def test_an_unknown_token_gives_nothing() -> None:
@@ -126,7 +126,7 @@ def test_one_that_ended_well_cannot_be_claimed_or_revived_by_a_late_push() -> No
     house.push("a", t=session)
     house.forget("t", "unknown")
     assert house.claim("b", "t") is None
-    assert house.push("a", t=session) == ["t"]
+    assert house.push("a", t=session) == Pushed(claimed=("t",))
     assert house.claim("b", "t") is None
     house.clock.advance(GRACE_S + 0.1)
     assert asyncio.run(house.replica.push("a", {})) == ([], [])
@@ -147,18 +147,14 @@ def test_the_number_is_bounded_and_the_one_silent_longest_goes() -> None:
 
 def test_after_its_death_a_full_push_closes_the_gap_it_named() -> None:
     house, long, short = House(), memory(20), memory(0)
-    house.push("a", long=long, short=short)
-    assert house.snapshots.gaps() == set()
+    assert house.push("a", long=long, short=short) == Pushed()
     house.dies()
     live(long, 2)
     live(short, 2)
-    house.push("a", long=long, short=short)
-    assert house.snapshots.gaps() == {"long"}
-    assert house.snapshots.gaps() == set()  # said once
+    assert house.push("a", long=long, short=short) == Pushed(gaps=("long",))
     assert rows(house.claim("a", "long"))[1] == [20, 21]
     whole = Update(long.history(), long.update({}).facts)
-    assert asyncio.run(house.snapshots.push("a", {"long": whole})) == []
-    assert house.snapshots.gaps() == set()
+    assert asyncio.run(house.snapshots.push("a", {"long": whole})) == Pushed()
     assert rows(house.claim("a", "long")) == rows(whole)
 
 
@@ -168,8 +164,7 @@ def test_a_lost_push_leaves_a_gap_that_is_named() -> None:
     live(session, 2)
     session.update({})  # pushed, and never arrived
     live(session, 2)
-    house.push("a", t=session)
-    assert house.snapshots.gaps() == {"t"}
+    assert house.push("a", t=session) == Pushed(gaps=("t",))
 
 
 def test_memory_that_does_not_answer_is_said_in_time() -> None:
