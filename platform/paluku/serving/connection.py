@@ -161,17 +161,20 @@ class Talk:
         # Sound from before the resumed frame, from which the decoder and the resampler take their state.
         self._to_skip = warm_up_frames * service.card.frame_samples * BYTES_PER_SAMPLE
         self._lost = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._heard_s = self._loop.time()
 
     async def run(self) -> Ending:
         """Read and write until all is sent that was said before the end, or the socket is lost."""
         session = self._session
         reading = asyncio.create_task(self._read())
         writing = asyncio.create_task(self._write())
+        watching = asyncio.create_task(self._watch())
         waits = [asyncio.create_task(event.wait()) for event in (session.cut, self._lost)]
-        tasks: list[asyncio.Task[Any]] = [writing, *waits, reading]
+        tasks: list[asyncio.Task[Any]] = [writing, *waits, reading, watching]
         try:
             # Reading may be over before: what came before a violation is answered first.
-            await asyncio.wait(tasks[:-1], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks[:-2], return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
@@ -191,9 +194,9 @@ class Talk:
         session = self._session
         try:
             while True:
-                async with asyncio.timeout(self._service.config.idle_timeout_s):
-                    data = await _bytes(self._socket)
+                data = await _bytes(self._socket)
                 now_s = self._service.clock.now()
+                self._heard_s = self._loop.time()
                 if now_s >= self._deadline_s:
                     session.end(TOO_LONG)
                 if self._admission is not None:
@@ -201,12 +204,17 @@ class Talk:
                 self._obey(self._protocol.receive(data), now_s)
         except ViolationError as error:
             session.end(Ending.of_violation(error))
-        except TimeoutError:
-            session.end(Ending.of(CloseCode.POLICY, "idle", "no message came for too long; connect again"))
         except WebSocketDisconnect as error:
             if error.code in _FAREWELLS:
                 session.cut_off(CLIENT_LEFT)
             self._lost.set()
+
+    async def _watch(self) -> None:
+        """End the session of a client that says nothing: one timer, not one for each message."""
+        idle_s = self._service.config.idle_timeout_s
+        while (silent_s := self._loop.time() - self._heard_s) < idle_s:
+            await asyncio.sleep(idle_s - silent_s)
+        self._session.end(Ending.of(CloseCode.POLICY, "idle", "no message came for too long; connect again"))
 
     def _obey(self, message: ClientMessage, now_s: float) -> None:
         session = self._session

@@ -1,5 +1,6 @@
 """The ingress deployment: the application of `app.py` over Serve handles. No torch in here."""
 
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,10 @@ class Ingress:
         self._service = Service(fleets, snapshots, config, clock, _vad)
         # The service starts with the application, which Serve starts before it calls the replica ready.
         self._app = build_app(self._service, Gate(config, clock))
+        # What the imports made lives as long as the process: a full collection that walks through all of
+        # it takes longer than a tick.
+        gc.collect()
+        gc.freeze()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app

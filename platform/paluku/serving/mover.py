@@ -60,8 +60,11 @@ class Mover:
         """Whether a move of it is under way."""
         return session in self._moving
 
-    def attend(self, session: Session) -> None:
-        """Begin the move that a session needs now, if it needs one; called often."""
+    def attend(self, session: Session, staying: set[str] | None = None) -> None:
+        """Begin the move that a session needs now, if it needs one; called often.
+
+        `staying` are the replicas that may keep their sessions; without it nothing is said about that.
+        """
         seating = session.seating
         if session.ending is not None or self.is_moving(session):
             return
@@ -69,7 +72,7 @@ class Mover:
             self._begin(session, "crash", self._recover(session))
         elif session.needs_rebuild:
             self._begin(session, "barge_in" if session.is_interrupted else "forget", self._rebuild(session))
-        elif not self._seats.is_standing(seating):
+        elif staying is not None and not staying.issuperset(seating.lane.key):
             self._begin(session, "drain", self._move(session, seating.card))
         elif self._is_outdated(seating):
             self._begin(session, "reload", self._move(session, self._newest()))

@@ -6,6 +6,7 @@ torch is imported only inside, so that whoever deploys the class needs none.
 """
 
 import asyncio
+import gc
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,8 @@ class StageReplica:
         """
         if not self._generations:
             await self.load(resolve(Reload, user_config, "user_config").bundle)
+            gc.collect()
+            gc.freeze()  # else a full collection walks through torch and Ray, for longer than a tick
             return
         self._reloading = asyncio.create_task(self._reload(user_config))
 

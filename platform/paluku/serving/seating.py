@@ -75,9 +75,14 @@ class Seats:
             known = self._others[key] = (status, max(0, status.seats_used - self._ours[key]))
         return known[1] + self._ours[key]
 
-    def is_standing(self, seating: Seating) -> bool:
-        """Whether every replica of a seating is a member that stays."""
-        return seating.lane.lost is None and self._staying().issuperset(seating.lane.key)
+    def staying(self) -> set[str]:
+        """The replicas that answer and will not be stopped."""
+        return {
+            member.replica.replica_id
+            for fleet in self._fleets
+            for member in fleet.members
+            if not member.is_leaving
+        }
 
     async def open(
         self,
@@ -149,16 +154,8 @@ class Seats:
         """The leases of `old`, by replica, that another seating of `card` can go on with."""
         if old is None or old.card.bundle != card.bundle or old.lane.lost is not None:
             return {}
-        staying = self._staying()
+        staying = self.staying()
         return {key: lease for key, lease in zip(old.lane.key, old.leases, strict=True) if key in staying}
-
-    def _staying(self) -> set[str]:
-        return {
-            member.replica.replica_id
-            for fleet in self._fleets
-            for member in fleet.members
-            if not member.is_leaving
-        }
 
     def forget(self, seating: Seating) -> None:
         """Count a seating no more; its lane stops with its last one."""

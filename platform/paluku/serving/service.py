@@ -57,6 +57,8 @@ COUNTS = (
 ATTEND_S = 0.05
 MOVES = ("drain", "crash", "reload", "barge_in", "forget")
 
+# The memories are copied in so many parts, one after another.
+PUSH_SLICES = 2
 FIND_STAGES_S = 120.0
 # Sound kept to step a new encoder through, beyond what its state reaches back: what a client may be
 # behind when it resumes, and what passes while a seat is primed.
@@ -96,6 +98,7 @@ class Service:
         self._make_vad = vad
         self._vad: VadWorker | None = None
         self._ticker: Ticker | None = None
+        self._slice = 0
         self._bundles = Bundles(fleets, config.open_timeout_s)
         self._sessions: dict[str, Session] = {}  # by the key of their token
         self._tasks: list[asyncio.Task[None]] = []
@@ -140,7 +143,7 @@ class Service:
             alone(self._ticker.run()),
             alone(self._every(ATTEND_S, self._attend)),
             alone(self._every(self.config.lease_s / 4, self._renew)),
-            alone(self._every(self.config.snapshot_s, self._push)),
+            alone(self._every(self.config.snapshot_s / PUSH_SLICES, self._push_slice)),
         ]
 
     def _start(self, name: str, work) -> "asyncio.Task[None]":
@@ -149,7 +152,7 @@ class Service:
 
     async def stop(self) -> None:
         """Copy every memory, so that clients can resume elsewhere; end every session; stop."""
-        await self._push()
+        await self._push(list(self._sessions.values()))
         for session in self._sessions.values():
             session.end(Ending.of(CloseCode.RESTARTING, "restarting", "the server stops; connect again"))
         for task in self._tasks:
@@ -315,14 +318,12 @@ class Service:
 
     async def _attend(self) -> None:
         await self._look_for_bundles()
-        now_s = self.clock.now()
+        now_s, staying = self.clock.now(), self._seats.staying()
         for session in list(self._sessions.values()):
-            if session.left_s is not None and (
-                session.ending or now_s - session.left_s > self.config.grace_s
-            ):
+            if session.has_left(now_s, self.config.grace_s):
                 self._close(session)
                 continue
-            self._mover.attend(session)
+            self._mover.attend(session, staying)
             if session.wants_adjusting and session.seating is not None:
                 session.wants_adjusting = False
                 self._seats.adjust(session.seating, session.conditions)
@@ -337,8 +338,13 @@ class Service:
     async def _renew(self) -> None:
         await self._keeper.renew(list(self._sessions.values()))
 
-    async def _push(self) -> None:
-        for session in await self._keeper.push(list(self._sessions.values())):
+    async def _push_slice(self) -> None:
+        """A part of the sessions at a time: all at once would hold up a tick."""
+        self._slice = (self._slice + 1) % PUSH_SLICES
+        await self._push([s for n, s in enumerate(self._sessions.values()) if n % PUSH_SLICES == self._slice])
+
+    async def _push(self, sessions: Sequence[Session]) -> None:
+        for session in await self._keeper.push(sessions):
             if self._sessions.get(session.identity.key) is session:
                 self._drop(
                     session, Ending.of(CloseCode.GOING_AWAY, "resumed", "the session went on elsewhere")

@@ -227,6 +227,11 @@ class Session:
             self._idle.clear()
         return frame
 
+    @property
+    def listens(self) -> bool:
+        """Whether anybody wants to know who speaks when; if not, a session costs less."""
+        return self.turn_taking != "none"
+
     def listen(self, heard: Heard) -> None:
         """Where the probability of speech will be, for the frame that has just set out."""
         self._heard[self.in_flight[-1].number] = heard
@@ -320,20 +325,21 @@ class Session:
     def _reply(self, frame: Frame, answer: Answer, probability: float) -> None:
         present = bool(answer.reply[1] >= 0) and not self.is_interrupted
         text = self._transcript.feed(int(answer.reply[0]))
-        self._turns.turn_taking = self.turn_taking
-        sound = answer.pcm if present else None
-        events = self._turns.observe(frame.number, probability, frame.pcm, sound)
-        for event in events:
-            self._tell(event)
+        if self.listens:
+            self._turns.turn_taking = self.turn_taking
+            sound = answer.pcm if present else None
+            for event in self._turns.observe(frame.number, probability, frame.pcm, sound):
+                self._tell(event)
+            present = present and not self.is_interrupted
         if frame.number < self._first_reply:
             return  # the client has it from before it came back
         if self.is_interrupted:
-            sound, text = None, ""
+            text = ""
         if text:
             self.memory.said(frame.number, text)
-        audible = sound is not None and self._turns.reply_is_audible
-        pcm = answer.pcm * 0 if sound is None else sound
-        self._say(ReplyFrame(frame.number, pcm, sound is not None, audible, text, frame.arrived_s))
+        audible = present and (self._turns.reply_is_audible or not self.listens)
+        pcm = answer.pcm if present else answer.pcm * 0
+        self._say(ReplyFrame(frame.number, pcm, present, audible, text, frame.arrived_s))
         self._sent_end = frame.number + 1
 
     def _tell(self, event: TurnEvent) -> None:

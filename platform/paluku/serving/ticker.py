@@ -54,6 +54,8 @@ class Ticker:
         self._clock = clock
         self._metrics = metrics
         self._broken: Exception | None = None
+        self._per_second = round(1 / tick_s)
+        self._numbers = (-1, 0.0, 0.0)  # the second they are of, and the tick's p50 and p99 then
         self.next_s = clock.now() + tick_s  # the instant of the next tick
 
     async def run(self) -> None:
@@ -101,7 +103,8 @@ class Ticker:
         if self._vad is not None and taken:
             heard = self._vad.submit(taken)
             for session in stepped:
-                session.listen(heard)
+                if session.session_id in taken:
+                    session.listen(heard)
         return stepped
 
     def _send(
@@ -120,7 +123,8 @@ class Ticker:
             step.frames.append(frame)
             assert session.seating is not None, "a session that can step has a seat"
             rows.append(Row(session.seating.leases, frame.number, frame.pcm))
-            taken[session.session_id] = frame.pcm
+            if session.listens:
+                taken[session.session_id] = frame.pcm
         if rows:
             self._metrics.counts["frames_in"] += len(rows)
             lane.step(rows).add_done_callback(lambda done: self._guarded(step, done))
@@ -160,8 +164,11 @@ class Ticker:
                 self._metrics.counts["frames_out"] += 1
                 self._metrics.counts["frames_late"] += is_late
                 self._metrics.answered(now_s - frame.arrived_s)
-                if session.frames_out % round(1 / self._tick_s) == 0:
+                if session.frames_out % self._per_second == 0:
                     self._report(session)
 
     def _report(self, session: Session) -> None:
-        session.report(self._metrics.tick_ms(50) or 0.0, self._metrics.tick_ms(99) or 0.0)
+        """Once a second for each session; percentiles of a minute of ticks are not worth more than that."""
+        if (second := self._metrics.counts["ticks"] // self._per_second) != self._numbers[0]:
+            self._numbers = (second, self._metrics.tick_ms(50) or 0.0, self._metrics.tick_ms(99) or 0.0)
+        session.report(*self._numbers[1:])
