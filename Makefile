@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-clients lint types imports check clean distclean
+.PHONY: help setup demo serve test test-clients fuzz lint types imports check clean distclean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: $(READY)  ## all tests, hermetic
 
 test-clients: $(READY) ## stock OpenAI Realtime clients, each installed apart, against the application
 	$(BIN)/python -m tests.clients
+
+fuzz: $(READY)  ## 20,000 examples for every protocol (half an hour)
+	PALUKU_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest --timeout 3000 tests/unit/protocol tests/unit/serving/test_transcoding.py
 
 lint: $(READY)  ## ruff: style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

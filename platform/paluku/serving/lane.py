@@ -71,11 +71,6 @@ class Lane:
         return self._in_flight < self._max_in_flight
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no batch is under way."""
-        return self._in_flight == 0
-
-    @property
     def is_running(self) -> bool:
         """Whether every worker is at work."""
         return not any(worker.done() for worker in self._workers)

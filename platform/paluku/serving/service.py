@@ -146,10 +146,6 @@ class Service:
             alone(self._every(self.config.snapshot_s / PUSH_SLICES, self._push_slice)),
         ]
 
-    def _start(self, name: str, work) -> "asyncio.Task[None]":
-        # An empty context, for the reason given in Lane.
-        return asyncio.create_task(work, name=name, context=contextvars.Context())
-
     async def stop(self) -> None:
         """Copy every memory, so that clients can resume elsewhere; end every session; stop."""
         await self._push(list(self._sessions.values()))

@@ -1,19 +1,18 @@
 """Whatever comes in whatever order, every event is answered, and each answer is in its place.
 
-REALTIME_FUZZ_EXAMPLES=20000 runs the deep form.
+`make fuzz` runs the deep form.
 """
 
 import json
-import os
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paluku.protocol.realtime.events import CLIENT_EVENTS
+from tests.fuzz import EXAMPLES
 from tests.unit.protocol.realtime.grammar import FRAME_BYTES, SOUND, Talk
 
-EXAMPLES = int(os.environ.get("REALTIME_FUZZ_EXAMPLES", "60"))
 NAMES = st.sampled_from(["a", "b", "root", "item_test_9", "item_test_12", "resp_test_7", ""])
 JUNK: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
