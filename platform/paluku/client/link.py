@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -24,6 +24,8 @@ CONNECT_TIMEOUT_S = 10.0
 READY_TIMEOUT_S = 20.0
 # Errors behind which the same session may go on over another connection.
 _RESUMABLE = ("restarting",)
+# Refusals that pass: a session that waits to be resumed is still there. One that ended so is not.
+_TRANSIENT = (*_RESUMABLE, "stage_lost")
 # How proxies and servers close under a session that lives on elsewhere.
 _RESUMABLE_CODES = (
     CloseCode.GOING_AWAY,
@@ -89,7 +91,7 @@ async def dial(url: str, hello: Hello, key: str | None) -> Link:
             pong = await connection.ping()
             await connection.send(protocol.send(hello))
             async with asyncio.timeout(READY_TIMEOUT_S):
-                ready = await _receive(connection, protocol)
+                ready = await _receive(connection, protocol, _TRANSIENT)
                 round_trip_s = await pong
         assert isinstance(ready, Ready), f"the protocol let {type(ready).__name__} come first"
         return Link(connection, protocol, hello, ready, round_trip_s)
@@ -98,7 +100,9 @@ async def dial(url: str, hello: Hello, key: str | None) -> Link:
         raise
 
 
-async def _receive(connection: ClientConnection, protocol: ClientSide) -> ServerMessage | None:
+async def _receive(
+    connection: ClientConnection, protocol: ClientSide, resumable: Sequence[str] = _RESUMABLE
+) -> ServerMessage | None:
     try:
         data = await connection.recv(decode=False)
     except ConnectionClosed as error:
@@ -109,14 +113,14 @@ async def _receive(connection: ClientConnection, protocol: ClientSide) -> Server
         raise kind(f"the server closed the connection ({error}); connect again") from error
     message = protocol.receive(data)
     if isinstance(message, Error):
-        raise _refusal(message)
+        raise _refusal(message, resumable)
     return message
 
 
-def _refusal(error: Error) -> ServiceError | SeatsExhausted:
+def _refusal(error: Error, resumable: Sequence[str]) -> ServiceError | SeatsExhausted:
     if error.retry_s is not None:
         return SeatsExhausted(f"the server refuses: {error.message}", error.retry_s)
-    kind = LostError if error.code in _RESUMABLE else ServiceError
+    kind = LostError if error.code in resumable else ServiceError
     return kind(f"the server ends the session ({error.code}): {error.message}")
 
 
@@ -128,7 +132,8 @@ def _reachable(url: str) -> Iterator[None]:
         raise ServiceError(f"{url} is no WebSocket address; use ws://HOST:PORT/ws") from error
     except InvalidStatus as error:
         status = error.response.status_code
-        kind = LostError if status >= 500 else ServiceError  # a proxy whose servers are just coming up
+        # A proxy whose servers are just coming up, or whoever counts connections.
+        kind = LostError if status >= 500 or status == 429 else ServiceError
         raise kind(f"{url} cannot be reached ({error}); is it the right path and key?") from error
     except (OSError, TimeoutError, InvalidHandshake, InvalidMessage, ConnectionClosed) as error:
         raise LostError(f"{url} cannot be reached ({error}); is the server running?") from error

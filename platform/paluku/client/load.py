@@ -38,6 +38,10 @@ def spoken_sound(wave: np.ndarray, frame_samples: int) -> Sound:
     return sound
 
 
+# How soon a place in a full house is asked for again.
+RETRY_S = 1.0
+
+
 class Crowd:
     """Sessions that speak at once. Every one that was ever seated is numbered from 1."""
 
@@ -83,9 +87,10 @@ class Crowd:
                 if left_s <= stay:
                     return
                 await self.part(talker)
-                another = await self.join()
-                if another is None:
-                    return
+                while (another := await self.join()) is None:  # refused: somebody else was quicker
+                    if time.monotonic() > until_s:
+                        return
+                    await asyncio.sleep(RETRY_S)
                 talker = another
 
         await asyncio.gather(*[chair(talker) for talker in list(self.talkers)])

@@ -269,7 +269,11 @@ class Conversation:
                     raise ServiceError(f"the session was lost and could not be resumed: {error}") from error
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
-        self._upstream.resumed(link.ready.next_frame, link.ready.next_reply)
+        try:
+            self._upstream.resumed(link.ready.next_frame, link.ready.next_reply)
+        except ServiceError:
+            await link.connection.close()  # the seat is free at once
+            raise
         self.record.resumed()
         self._link, self.ready = link, link.ready
         self._alignment = self._aligned_by(link)

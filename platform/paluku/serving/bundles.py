@@ -41,7 +41,10 @@ class Bundles:
         return self._newest is not None
 
     async def _ask(self, digest: str) -> LaneCard:
-        replicas = [fleet.members[0].replica for fleet in self._fleets]
+        replicas = [
+            next(m.replica for m in fleet.members if not m.is_leaving and digest in m.status.bundles)
+            for fleet in self._fleets
+        ]
         asked = [alone(call(f"replica {r.replica_id}", r.card(digest), self._timeout_s)) for r in replicas]
         return LaneCard.of(await asyncio.gather(*asked))
 

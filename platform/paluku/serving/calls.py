@@ -14,6 +14,10 @@ log = logger(__name__)
 Result = TypeVar("Result")
 
 
+class SlowError(StageLostError):
+    """It may be busy with others: not all that sits there is lost."""
+
+
 async def call(name: str, work: Awaitable[Result], timeout_s: float) -> Result:
     """Await what `name`, a replica or another process, was asked for.
 
@@ -26,6 +30,9 @@ async def call(name: str, work: Awaitable[Result], timeout_s: float) -> Result:
             return await work
     except (SeatsExhausted, LeaseGoneError, StageLostError):
         raise
+    except TimeoutError as error:
+        log.warning("%s took more than %g s", name, timeout_s)
+        raise SlowError(f"a stage took more than {timeout_s:g} s; connect again") from error
     # Ray, gRPC and the model can raise anything, and the clock has to outlive it. Nothing is swallowed.
     except Exception as error:
         log.warning("%s is lost (%s)", name, type(error).__name__)

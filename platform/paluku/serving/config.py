@@ -46,6 +46,19 @@ class LimitsConfig(Config):
     sound_burst_s: float = Field(default=5.0, ge=1)
     # The same where stock clients append recordings (Realtime).
     clip_burst_s: float = Field(default=60.0, ge=1)
+    # Messages a second, of either protocol. Clients send 25 to 50, a browser that sends each of its audio
+    # blocks (128 samples at 24 kHz) 188; a quarter more as for sound.
+    message_rate: float = Field(default=250.0, ge=1)
+    # Messages at once: five seconds of such blocks. A backlog behind a resume is a few hundred.
+    message_burst: int = Field(default=1_000, ge=1)
+    # The same for Realtime: a minute's recording in pieces of 20 ms is 3,000.
+    event_burst: int = Field(default=4_000, ge=1)
+    # Bytes a second: twice what sound of 48 kHz takes, or of 24 kHz in base64, at `sound_rate`.
+    bytes_rate: float = Field(default=262_144.0, ge=1_024)
+    # Bytes at once: `sound_burst_s` of 48 kHz is half of it.
+    bytes_burst: int = Field(default=2**20, ge=1_024)
+    # The same for Realtime: two of the largest events.
+    event_bytes_burst: int = Field(default=8 * 2**20, ge=1_024)
     # As OpenAI's: long enough for any talk, and a forgotten tab gives its seat back. None: no end.
     max_session_s: float | None = Field(default=3_600.0, gt=0)
     # Above the seats of most machines: a key is an application's, not a person's, yet a client that leaks

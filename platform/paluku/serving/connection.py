@@ -3,7 +3,7 @@
 import asyncio
 import importlib.metadata
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -30,6 +30,8 @@ CLIENT_LEFT = Ending.of(CloseCode.GOING_AWAY, "client_left", "the client left be
 CLIENT_LOST = Ending.of(CloseCode.GOING_AWAY, "client_lost", "the socket was lost; the client may resume")
 # How a client closes that does not mean to come back.
 _FAREWELLS = (CloseCode.DONE, CloseCode.GOING_AWAY)
+# A fault of ours: what the client can do about it is to connect again.
+FAULT = Ending.of(CloseCode.STAGE_LOST, "internal_error", "the server failed; connect again")
 BYTES_PER_SAMPLE = 2
 
 
@@ -92,19 +94,30 @@ class Connection:
         if self._gate is None:
             return nullcontext()
         host = self._socket.client.host if self._socket.client else ""
-        return self._gate.admit(self._socket.headers, host, hello.key)
+        return self._gate.admit(self._socket.headers, host, hello.key, resumes=hello.resume is not None)
 
     async def _seated(self, hello: Hello, admission: Pass | None) -> Ending:
         transcoder = Transcoder(hello.encoding, hello.sample_rate_hz, self._service.card.sample_rate_hz)
         frame_samples = transcoder.frame_samples(self._service.card.frame_samples)
         resume = Resume(hello.resume.token, hello.resume.next_reply) if hello.resume else None
         async with self._service.attached(_conditions(hello), resume) as session:
-            session.turn_taking = hello.turn_taking
-            warm_up = int(transcoder.keeps_state and session.next_frame > 0)
-            ready = self._ready(hello, session, frame_samples, warm_up)
-            talk = Talk(self._socket, self._protocol, self._service, session, transcoder, admission, warm_up)
-            await talk.say(ready)
-            return await talk.run()
+            if admission is not None:
+                # The session may wait for its client to come back: its place is then as taken as its seat.
+                session.on_closed = admission.hand_over()
+            has_token = resume is not None
+            try:
+                session.turn_taking = hello.turn_taking
+                warm_up = int(transcoder.keeps_state and session.next_frame > 0)
+                ready = self._ready(hello, session, frame_samples, warm_up)
+                talk = Talk(
+                    self._socket, self._protocol, self._service, session, transcoder, admission, warm_up
+                )
+                await talk.say(ready)
+                has_token = True
+                return await talk.run()
+            finally:
+                if not has_token:
+                    session.cut_off(CLIENT_LEFT)  # nobody could resume it
 
     def _ready(self, hello: Hello, session: Session, frame_samples: int, warm_up: int) -> Ready:
         card, service = self._service.card, self._service
@@ -168,6 +181,7 @@ class Talk:
         """Read and write until all is sent that was said before the end, or the socket is lost."""
         session = self._session
         reading = asyncio.create_task(self._read())
+        reading.add_done_callback(ends_on_fault(session))
         writing = asyncio.create_task(self._write())
         watching = asyncio.create_task(self._watch())
         waits = [asyncio.create_task(event.wait()) for event in (session.cut, self._lost)]
@@ -179,9 +193,11 @@ class Talk:
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
-        for result in results:
-            # A write to a socket that is gone: the reader's business.
-            if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
+        for task, result in zip(tasks, results, strict=True):
+            # A write to a socket that is gone: the reader's business, and its faults have ended the session.
+            if task is reading or isinstance(result, WebSocketDisconnect):
+                continue
+            if isinstance(result, Exception):
                 raise result
         return session.ending or CLIENT_LOST
 
@@ -200,7 +216,7 @@ class Talk:
                 if now_s >= self._deadline_s:
                     session.end(TOO_LONG)
                 if self._admission is not None:
-                    self._admission.message(len(data))
+                    self._admission.message(len(data), now_s)
                 self._obey(self._protocol.receive(data), now_s)
         except ViolationError as error:
             session.end(Ending.of_violation(error))
@@ -274,6 +290,18 @@ class Talk:
                 yield messages.Stats(**event._asdict())
             case _:
                 raise AssertionError(f"a session said {type(event).__name__}")
+
+
+def ends_on_fault(session: Session) -> Callable[["asyncio.Task[None]"], None]:
+    """What to do when a session's reader is done: if a fault of ours ended it, nobody hears the client."""
+
+    def done(reading: "asyncio.Task[None]") -> None:
+        fault = None if reading.cancelled() else reading.exception()
+        if fault is not None:
+            log.error("session %s: its reader failed", session.session_id, exc_info=fault)
+            session.end(FAULT)
+
+    return done
 
 
 async def _bytes(socket: WebSocket) -> bytes:

@@ -4,7 +4,7 @@ import ipaddress
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -87,7 +87,10 @@ class TokenBucket:
 
 
 class Pass:
-    """A connection's right to a session: `with gate.admit(...) as pass_:`. Its place is free afterwards."""
+    """A connection's right to a session: `with gate.admit(...) as pass_:`. Its place is free afterwards.
+
+    Unless it is handed over: a session that outlives its connection holds the place for as long as its seat.
+    """
 
     def __init__(
         self, held: Counter[str], holder: str, limits: LimitsConfig, now_s: float, takes_clips: bool
@@ -98,6 +101,11 @@ class Pass:
         burst_s = limits.clip_burst_s if takes_clips else limits.sound_burst_s
         self._sound = TokenBucket(limits.sound_rate, burst_s, now_s)
         self._rate = limits.sound_rate
+        message_burst = limits.event_burst if takes_clips else limits.message_burst
+        bytes_burst = limits.event_bytes_burst if takes_clips else limits.bytes_burst
+        self._messages = TokenBucket(limits.message_rate, message_burst, now_s)
+        self._bytes = TokenBucket(limits.bytes_rate, bytes_burst, now_s)
+        self._is_handed_over = False
         self._held: Counter[str] | None = held
         held[holder] += 1
 
@@ -114,11 +122,11 @@ class Pass:
                 CloseCode.POLICY,
             )
 
-    def message(self, num_bytes: int) -> None:
+    def message(self, num_bytes: int, now_s: float) -> None:
         """A message of so many bytes came.
 
         Raises:
-            ViolationError: `too_big`.
+            ViolationError: `too_big`, or `too_many_messages` when they or their bytes come too fast.
         """
         if num_bytes > self._max_bytes:
             raise ViolationError(
@@ -126,6 +134,17 @@ class Pass:
                 f"a message of {num_bytes} bytes came, {self._max_bytes} are allowed; send smaller ones",
                 CloseCode.TOO_BIG,
             )
+        if not self._messages.take(1, now_s) or not self._bytes.take(num_bytes, now_s):
+            raise ViolationError(
+                "too_many_messages",
+                "messages come faster than sound explains; send fewer, and sound in pieces of 20 to 40 ms",
+                CloseCode.POLICY,
+            )
+
+    def hand_over(self) -> Callable[[], None]:
+        """The place is another's from now on, who frees it by calling this."""
+        self._is_handed_over = True
+        return self.release
 
     def release(self) -> None:
         """Free its place; a second time does nothing."""
@@ -141,7 +160,8 @@ class Pass:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self.release()
+        if not self._is_handed_over:
+            self.release()
 
 
 class Gate:
@@ -184,10 +204,13 @@ class Gate:
         key: str | None = None,
         *,
         takes_clips: bool = False,
+        resumes: bool = False,
     ) -> Pass:
         """Let a session in. `key` is one the protocol itself has said; one in the headers wins.
 
-        `takes_clips`: the protocol's clients may send whole recordings at once.
+        `takes_clips`: the protocol's clients may send whole recordings at once. `resumes`: it wants a session
+        that has a place already, which is free as soon as the session goes on here; so it takes its own
+        however many there are. Without such a session it comes to nothing, and its place is free again.
 
         Raises:
             Refused: for its origin (403), its key (401), or too many sessions (429), with seconds to wait.
@@ -197,7 +220,8 @@ class Gate:
         if self.needs_key:
             in_headers = bearer(headers)
             holder = self._holder(key if in_headers is None else in_headers)
-            self._check_sessions(holder)
+            if not resumes:
+                self._check_sessions(holder)
         self._check_arrivals(f"address {client_host}" if holder == OPEN else holder)
         return Pass(self._held, holder, self._limits, self._clock.now(), takes_clips)
 
@@ -209,7 +233,7 @@ class Gate:
         """
         self._check_origin(headers)
         if self.needs_key:
-            self._holder(bearer(headers))
+            self._holder(_authorization(headers))
 
     def _holder(self, key: str | None) -> str:
         holder = None if key is None else self._keys.holder(key)
@@ -254,7 +278,7 @@ class Gate:
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
             return
         host = headers.get("host", "").lower()
-        if host and urlsplit(origin.lower()).netloc == host and (self.needs_key or _is_unmistakable(host)):
+        if host and _host_of(origin) == host and (self.needs_key or _is_unmistakable(host)):
             return
         raise self._refusal(
             403, CloseCode.POLICY, "forbidden_origin", "pages of this origin may not connect here"
@@ -269,13 +293,26 @@ class Gate:
 
 def bearer(headers: Mapping[str, str]) -> str | None:
     """The key in `Authorization: Bearer`, or a sub-protocol. Never in the address: that is logged."""
-    scheme, _, key = headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer":
-        return key.strip()
+    key = _authorization(headers)
+    if key is not None:
+        return key
     for offered in headers.get("sec-websocket-protocol", "").split(","):
         if offered.strip().startswith(KEY_SUBPROTOCOL):
             return offered.strip().removeprefix(KEY_SUBPROTOCOL)
     return None
+
+
+def _authorization(headers: Mapping[str, str]) -> str | None:
+    scheme, _, key = headers.get("authorization", "").strip().partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
+
+
+def _host_of(origin: str) -> str | None:
+    """The host of an origin, with its port; none when it is no address."""
+    try:
+        return urlsplit(origin.lower()).netloc
+    except ValueError:
+        return None
 
 
 def _is_unmistakable(host: str) -> bool:
@@ -284,10 +321,10 @@ def _is_unmistakable(host: str) -> bool:
     A stranger's page may have its own name point at loopback (DNS rebinding) and would then be "of this
     very host". Where keys are needed it has none; where the door is open, only this keeps it out.
     """
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
     try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name == "localhost":
+            return True
         ipaddress.ip_address(name)
     except ValueError:
         return False

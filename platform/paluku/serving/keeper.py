@@ -1,5 +1,6 @@
 """What a session is kept by while nobody looks: its leases renewed, its memory copied elsewhere."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -34,10 +35,13 @@ class Keeper:
             if session.seating is not None:
                 for replica, lease in zip(session.seating.lane.replicas, session.seating.leases, strict=True):
                     by_replica[replica].append(lease)
-        for replica, leases in by_replica.items():
-            with suppress(*NO_SEAT):
-                work = replica.renew(np.array(leases, np.int64))
-                await call(f"replica {replica.replica_id}", work, self._timeout_s)
+        # At once: one that hangs must not let the others' leases expire.
+        await asyncio.gather(*[self._renew(replica, leases) for replica, leases in by_replica.items()])
+
+    async def _renew(self, replica: Replica, leases: list[int]) -> None:
+        with suppress(*NO_SEAT):
+            work = replica.renew(np.array(leases, np.int64))
+            await call(f"replica {replica.replica_id}", work, self._timeout_s)
 
     async def push(self, sessions: Iterable[Session]) -> list[Session]:
         """Copy what is new of the sessions' memories; gives those that another ingress has taken over.

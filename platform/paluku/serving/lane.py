@@ -63,6 +63,7 @@ class Lane:
         self._now, self._timed = now, timed
         self._queues: list[asyncio.Queue[_Job]] = [asyncio.Queue() for _ in replicas]  # bounded by has_room
         self._in_flight = 0
+        self._jobs: set[_Job] = set()
         self._workers = [alone(self._work(position)) for position in range(len(replicas))]
 
     @property
@@ -83,18 +84,23 @@ class Lane:
         assert self.has_room, f"{self._in_flight} batches are in flight; ask has_room first"
         self._in_flight += 1
         job = _Job(rows, self._card)
-        job.done.add_done_callback(self._landed)
+        job.done.add_done_callback(lambda _: self._landed(job))
+        self._jobs.add(job)
         self._queues[0].put_nowait(job)
         return job.done
 
     async def stop(self) -> None:
-        """Stop the workers; what is under way is dropped."""
+        """Stop the workers; what is under way fails: whoever waits for it must not wait for ever."""
         for worker in self._workers:
             worker.cancel()
+        self.lost = self.lost or StageLostError("the lane was given up; connect again")
+        for job in list(self._jobs):
+            job.finish(self.lost)
         await asyncio.gather(*self._workers, return_exceptions=True)
 
-    def _landed(self, _: object) -> None:
+    def _landed(self, job: "_Job") -> None:
         self._in_flight -= 1
+        self._jobs.discard(job)
 
     async def _work(self, position: int) -> None:
         inbox, is_last = self._queues[position], position == len(self._queues) - 1

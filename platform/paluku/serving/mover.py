@@ -8,6 +8,7 @@ of seed, position and input, so they say the same.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from paluku.serving.seating import NO_SEAT, Seating, Seats
 from paluku.serving.session import Session
 from paluku.streaming.clock import Clock
 from paluku.streaming.metrics import TickMetrics
-from paluku.streaming.ports import History
+from paluku.streaming.ports import Conditions, History
 from paluku.tokens.text import PAD
 
 log = logger(__name__)
@@ -66,15 +67,16 @@ class Mover:
         `staying` are the replicas that may keep their sessions; without it nothing is said about that.
         """
         seating = session.seating
-        if session.ending is not None or self.is_moving(session):
+        if session.ending is not None or session.is_held or self.is_moving(session):
             return
         if seating is None or seating.lane.lost is not None or session.returned:
             self._begin(session, "crash", self._recover(session))
         elif session.needs_rebuild:
             self._begin(session, "barge_in" if session.is_interrupted else "forget", self._rebuild(session))
         elif staying is not None and not staying.issuperset(seating.lane.key):
-            self._begin(session, "drain", self._move(session, seating.card))
-        elif self._is_outdated(seating):
+            card = self._newest() if self._is_outdated(seating.card) else seating.card
+            self._begin(session, "drain", self._move(session, card))
+        elif self._is_outdated(seating.card):
             self._begin(session, "reload", self._move(session, self._newest()))
 
     async def stop(self) -> None:
@@ -84,11 +86,16 @@ class Mover:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _is_outdated(self, seating: Seating) -> bool:
+    async def settled(self, session: Session) -> None:
+        """Return when no move of a session is under way; hold it before, or another may begin."""
+        if (task := self._moving.get(session)) is not None:
+            await asyncio.wait({task})
+
+    def _is_outdated(self, card: LaneCard) -> bool:
         """Another model speaks the same codes: a session can go on with it in mid-sentence."""
         newest = self._newest()
-        same = (newest.codec, newest.tokenizer) == (seating.card.codec, seating.card.tokenizer)
-        return newest.bundle != seating.card.bundle and same
+        same = (newest.codec, newest.tokenizer) == (card.codec, card.tokenizer)
+        return newest.bundle != card.bundle and same
 
     def _begin(self, session: Session, why: str, work) -> None:
         self._metrics.counts[f"moves_{why}"] += 1
@@ -111,18 +118,18 @@ class Mover:
             if old.lane.lost is not None:
                 self._seats.lost(old.lane)
             self._seats.close(old)
-        card = self._newest() if old is None or self._is_outdated(old) else old.card
+        assert session.card is not None, "a session that never had a seat"
+        card = self._newest() if self._is_outdated(session.card) else session.card
         began_s = self._clock.now()
         while session.ending is None:
+            conditions = session.conditions
             try:
-                fresh = await self._seats.open(
-                    session.session_id, session.conditions, card, session.memory.history()
-                )
+                fresh = await self._seats.open(session.session_id, conditions, card, session.memory.history())
             except NO_SEAT as error:
                 if self._clock.now() - began_s > self._config.recovery_s:
                     session.end(Ending.of(CloseCode.STAGE_LOST, "stage_lost", str(error)))
             else:
-                self._seat(session, fresh)
+                self._seat(session, fresh, conditions)
                 return
             await self._clock.sleep_until(self._clock.now() + RETRY_S)
 
@@ -133,24 +140,20 @@ class Mover:
         seating = session.seating
         assert seating is not None, "a session without a seat is recovered, not rebuilt"
         session.cut_unheard(np.array([PAD, *seating.card.silence], np.int16))
-        history = session.memory.history()
+        history, conditions = session.memory.history(), session.conditions
         session.rebuilt()
-        try:
-            fresh = await self._seats.reopen(session.session_id, seating, session.conditions, history)
-        except NO_SEAT:
-            session.seating = None  # recovered from at the next attendance
-            return
-        self._seat(session, fresh)
+        session.seating = None  # should it fail, this is recovered from at the next attendance
+        with suppress(*NO_SEAT):
+            fresh = await self._seats.reopen(session.session_id, seating, conditions, history)
+            self._seat(session, fresh, conditions)
 
     async def _move(self, session: Session, card: LaneCard) -> None:
         """Its seats still work: leave them when others have lived through as much."""
         old = session.seating
         assert old is not None, "a session without a seat is recovered, not moved"
-        history = session.memory.history()
+        history, conditions = session.memory.history(), session.conditions
         try:
-            fresh = await self._seats.open(
-                session.session_id, session.conditions, card, history, old=old, keeps=True
-            )
+            fresh = await self._seats.open(session.session_id, conditions, card, history, old=old, keeps=True)
         except NO_SEAT:
             await self._clock.sleep_until(self._clock.now() + RETRY_S)
             return  # tried again at the next attendance
@@ -164,7 +167,7 @@ class Mover:
             self._seats.close(fresh, kept=old)
             session.is_paused = False
             return
-        self._seat(session, fresh)
+        self._seat(session, fresh, conditions)
         self._seats.close(old, kept=fresh)
 
     async def _catch_up(self, session: Session, old: Seating, fresh: Seating, level: int, close: int) -> int:
@@ -198,14 +201,14 @@ class Mover:
             if stepped.status[0] != RowStatus.STEPPED:
                 raise StageLostError(f"a new seat did not take frame {frame}")
 
-    def _seat(self, session: Session, seating: Seating) -> None:
+    def _seat(self, session: Session, seating: Seating, conditions: Conditions) -> None:
         """The session goes on from here; when it has ended meanwhile, its seats are given back."""
         if session.ending is not None:
             self._seats.close(seating)
             return
-        session.seating = seating
-        session.take_back()
-        session.is_paused = False
+        session.sit(seating)
+        # What it asked for meanwhile was told to the seats it had then.
+        session.wants_adjusting |= session.conditions != conditions
 
 
 def _inputs(stage: str, history: History) -> np.ndarray:

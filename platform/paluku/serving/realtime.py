@@ -11,9 +11,10 @@ from paluku.log import logger
 from paluku.protocol.messages import CloseCode, ViolationError
 from paluku.protocol.realtime import events as realtime
 from paluku.protocol.realtime.floor import Facts
-from paluku.protocol.realtime.handshake import read_offer
+from paluku.protocol.realtime.handshake import selected
 from paluku.protocol.realtime.machine import Machine
 from paluku.serving import events
+from paluku.serving.connection import CLIENT_LEFT, ends_on_fault
 from paluku.serving.events import Ending, Event
 from paluku.serving.gate import TOO_LONG, Gate, Pass, Refused, deny
 from paluku.serving.ports import StageLostError
@@ -23,7 +24,6 @@ from paluku.streaming.ports import Conditions
 
 log = logger(__name__)
 
-CLIENT_LEFT = Ending.of(CloseCode.GOING_AWAY, "client_left", "the client left before its session ended")
 # No message for so long and the microphone is taken to be off: ten of the 40 ms messages it sends.
 QUIET_S = 0.4
 # Stock clients are silent between push-to-talk turns, so they are waited for longer than native ones.
@@ -48,6 +48,8 @@ class Realtime:
             self._service.ended(refused.ending)
             await deny(self._socket, refused)
             return
+        except WebSocketDisconnect:
+            ending = CLIENT_LEFT
         self._service.ended(ending)
         await self._close(ending)
 
@@ -58,11 +60,13 @@ class Realtime:
         return self._gate.admit(self._socket.headers, host, takes_clips=True)
 
     async def _serve(self, admission: Pass | None) -> Ending:
-        offer = read_offer(self._socket.scope.get("subprotocols", []))
         try:
             async with self._service.attached(Conditions()) as session:
-                await self._socket.accept(subprotocol=offer.subprotocol)
-                return await Talk(self._socket, self._service, session, admission).run()
+                try:
+                    await self._socket.accept(selected(self._socket.scope.get("subprotocols", [])))
+                    return await Talk(self._socket, self._service, session, admission).run()
+                finally:
+                    session.cut_off(CLIENT_LEFT)  # unless it has ended: nobody can resume it
         except SeatsExhausted as error:
             raise Refused(503, CloseCode.TRY_AGAIN, "no_seat", str(error), error.retry_s) from error
         except StageLostError as error:
@@ -106,13 +110,16 @@ class Talk:
     async def run(self) -> Ending:
         """Read and write until the session has ended and everything before that is sent."""
         session = self._session
-        tasks = [asyncio.create_task(work) for work in (self._write(), session.cut.wait(), self._read())]
+        reading = asyncio.create_task(self._read())
+        reading.add_done_callback(ends_on_fault(session))
+        waits = [asyncio.create_task(work) for work in (self._write(), session.cut.wait())]
         try:
-            await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
+            # Reading may be over before: what was said until then is sent.
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
+            for task in (reading, *waits):
                 task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            _, *results = await asyncio.gather(reading, *waits, return_exceptions=True)
             if session.ending is None:
                 session.cut_off(CLIENT_LEFT)
         for result in results:
@@ -154,7 +161,9 @@ class Talk:
 
     async def _obey(self, message: str | bytes) -> None:
         if self._admission is not None:
-            self._admission.message(len(message))
+            is_ascii = isinstance(message, bytes) or message.isascii()
+            num_bytes = len(message) if is_ascii else len(message.encode())
+            self._admission.message(num_bytes, self._service.clock.now())
         async with self._order:
             await self._carry_out(self._machine.receive(message))
 

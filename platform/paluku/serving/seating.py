@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from paluku.errors import SeatsExhausted
-from paluku.serving.calls import alone, call
+from paluku.serving.calls import SlowError, alone, call
 from paluku.serving.config import ServingConfig
 from paluku.serving.lane import STAGES, Lane
 from paluku.serving.ports import Fleet, LaneCard, LeaseGoneError, Member, Replica, StageLostError, StageStatus
@@ -48,6 +48,9 @@ class Seats:
         self._lanes: dict[tuple[tuple[str, ...], str], Lane] = {}  # by path and bundle
         self._ours: Counter[str] = Counter()  # our leases by replica, those being opened too
         self._sessions: Counter[tuple[tuple[str, ...], str]] = Counter()  # by path and bundle
+        self._given: dict[int, Seating] = {}  # by identity: what was opened and not given back yet
+        self._peaks: Counter[str] = Counter()  # our most leases since the replica's last word
+        self._closing: set[asyncio.Task[None]] = set()
         self._others: dict[str, tuple[StageStatus, int]] = {}  # by replica: a status, others' seats by it
         self.stage_names = STAGES[len(fleets)]
 
@@ -68,12 +71,22 @@ class Seats:
         return sum(self._seats_used(member) for member in fleet.members)
 
     def _seats_used(self, member: Member) -> int:
-        """Ours by our own count, which is never late, and others' by the replica's last word."""
+        """Ours by our own count, which is never late, and others' by the replica's last word.
+
+        What it says is of some instant since the word before: of our leases, at most as many as there
+        were at one time since then are in it.
+        """
         key, status = member.replica.replica_id, member.status
         known = self._others.get(key)
         if known is None or known[0] is not status:
-            known = self._others[key] = (status, max(0, status.seats_used - self._ours[key]))
+            known = self._others[key] = (status, max(0, status.seats_used - self._peaks[key]))
+            self._peaks[key] = self._ours[key]
         return known[1] + self._ours[key]
+
+    def _count(self, key: tuple[str, ...]) -> None:
+        self._ours.update(key)
+        for replica_id in key:
+            self._peaks[replica_id] = max(self._peaks[replica_id], self._ours[replica_id])
 
     def staying(self) -> set[str]:
         """The replicas that answer and will not be stopped."""
@@ -104,18 +117,21 @@ class Seats:
             SeatsExhausted: when no path has a free seat everywhere, or the replicas are too slow by now.
             StageLostError: when replicas failed again and again.
         """
-        failure: Exception | None = None
         self._tick_s = card.frame_samples / card.sample_rate_hz
         refused: set[str] = set()
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             kept = self._kept(old, card) if keeps else {}
             path = self._choose(card, refused, kept, old, moving=history is not None, preferred=preferred)
             try:
                 return await self._open_path(path, session, conditions, card, history, refused, kept)
-            except NO_SEAT as error:
-                failure = error
-        assert failure is not None, "no attempt was made"
-        raise failure
+            except NO_SEAT:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                if self._closing:
+                    # A seat that is being given back was refused, perhaps: once it is free it is one.
+                    await asyncio.wait(set(self._closing), timeout=self._config.step_timeout_s)
+                    refused.clear()
+        raise AssertionError("every attempt returns or raises")
 
     async def reopen(
         self, session: str, seating: Seating, conditions: Conditions, history: History
@@ -134,10 +150,13 @@ class Seats:
 
     def close(self, seating: Seating, kept: Seating | None = None) -> None:
         """Give a seating's leases back, but for those `kept` has too; never waits, what fails expires."""
-        self.forget(seating)
+        if not self.forget(seating):
+            return
         keep = set(kept.leases) if kept else set()
         leases = zip(seating.lane.replicas, seating.leases, strict=True)
-        alone(self._close([(replica, lease) for replica, lease in leases if lease not in keep]))
+        task = alone(self._close([(replica, lease) for replica, lease in leases if lease not in keep]))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def adjust(self, seating: Seating, conditions: Conditions) -> None:
         """Tell a seating's stages what its session asks for now, without waiting."""
@@ -157,21 +176,30 @@ class Seats:
         staying = self.staying()
         return {key: lease for key, lease in zip(old.lane.key, old.leases, strict=True) if key in staying}
 
-    def forget(self, seating: Seating) -> None:
-        """Count a seating no more; its lane stops with its last one."""
+    def forget(self, seating: Seating) -> bool:
+        """Count a seating no more, once; its lane stops with its last one. Whether it was counted still."""
+        if self._given.pop(id(seating), None) is None:
+            return False
         lane, key = seating.lane, (seating.lane.key, seating.card.bundle)
         self._ours.subtract(lane.key)
         self._sessions[key] -= 1
         if self._sessions[key] <= 0:
             del self._sessions[key]
-            if self._lanes.get(key) is lane:
-                del self._lanes[key]
-            alone(lane.stop())
+            self._retire(lane, key)
+        return True
+
+    def _retire(self, lane: Lane, key: tuple[tuple[str, ...], str]) -> None:
+        if self._lanes.get(key) is lane:
+            del self._lanes[key]
+        alone(lane.stop())
 
     def lost(self, lane: Lane) -> None:
         """A lane's replica failed: its fleet is told, and nobody is seated on the lane any more."""
-        assert lane.lost_replica is not None, "a lane without a lost replica"
+        if lane.lost_replica is None:
+            return  # it was stopped
         self._tell(lane.lost_replica)
+        for key in [key for key, known in self._lanes.items() if known is lane]:
+            self._retire(lane, key)
 
     def _tell(self, lost_replica: str) -> None:
         for fleet in self._fleets:
@@ -242,7 +270,7 @@ class Seats:
         replicas = [member.replica for member in path]
         key = tuple(replica.replica_id for replica in replicas)
         fresh = [replica for replica in replicas if replica.replica_id not in kept]
-        self._ours.update(key)
+        self._count(key)
         self._sessions[key, card.bundle] += 1
         opened: dict[str, int] = {}
         try:
@@ -255,7 +283,9 @@ class Seats:
             alone(self._close([(r, opened[r.replica_id]) for r in fresh if r.replica_id in opened]))
             raise
         leases = {**kept, **opened}
-        return Seating(self._lane(key, replicas, card), tuple(leases[name] for name in key), card)
+        seating = Seating(self._lane(key, replicas, card), tuple(leases[name] for name in key), card)
+        self._given[id(seating)] = seating
+        return seating
 
     async def _lease(
         self,
@@ -294,15 +324,17 @@ class Seats:
             return await call(f"replica {replica.replica_id}", asked(replica), self._config.open_timeout_s)
         except NO_SEAT as error:
             refused.add(replica.replica_id)
-            if isinstance(error, StageLostError):
+            if isinstance(error, StageLostError) and not isinstance(error, SlowError):
                 self._tell(replica.replica_id)
             raise
 
     async def _close(self, leases: Sequence[tuple[Replica, int]]) -> None:
-        for replica, lease in leases:
-            # What fails expires by itself; whoever closes a seat has nothing to do about it.
-            with suppress(*NO_SEAT):
-                await call(f"replica {replica.replica_id}", replica.close(lease), self._config.open_timeout_s)
+        await asyncio.gather(*[self._give_back(replica, lease) for replica, lease in leases])
+
+    async def _give_back(self, replica: Replica, lease: int) -> None:
+        # What fails expires by itself; whoever closes a seat has nothing to do about it.
+        with suppress(*NO_SEAT):
+            await call(f"replica {replica.replica_id}", replica.close(lease), self._config.open_timeout_s)
 
     def _lane(self, key: tuple[str, ...], replicas: Sequence[Replica], card: LaneCard) -> Lane:
         lane = self._lanes.get((key, card.bundle))

@@ -7,6 +7,7 @@ import numpy as np
 
 from paluku.config import Config
 from paluku.errors import ServiceError
+from paluku.protocol.messages import CloseCode
 from paluku.serving.events import Ending, ReplyFrame
 from paluku.serving.service import Service
 from paluku.serving.session import Session
@@ -19,6 +20,7 @@ SILENCE_S = 2.4  # in which a reply would come
 # The clip plays in real time; whoever needs this much longer is stuck.
 TIMEOUT_S = 10.0
 SEED = 1
+OVER = Ending.of(CloseCode.GOING_AWAY, "self_test_over", "the self-test waits no longer")
 
 
 class StageTimes(Config):
@@ -88,7 +90,10 @@ class SelfTest:
         try:
             async with asyncio.timeout(SPEECH_S + SILENCE_S + TIMEOUT_S):
                 async with self._service.attached(Conditions(seed=SEED)) as session:
-                    return await self._talk(session)
+                    try:
+                        return await self._talk(session)
+                    finally:
+                        session.cut_off(OVER)  # unless it has ended: nobody comes back for its seat
         except TimeoutError:
             raise ServiceError(
                 "the self-test's session did not end in time; see /stats and the logs"

@@ -1,7 +1,6 @@
 """The service: one clock, the sessions and what keeps them seated. It knows no sockets and no Ray."""
 
 import asyncio
-import contextvars
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,7 +16,7 @@ from paluku.serving.config import ServingConfig
 from paluku.serving.events import Ending
 from paluku.serving.keeper import Keeper, facts
 from paluku.serving.mover import Mover
-from paluku.serving.ports import Fleet, LaneCard, LeaseGoneError, Snapshots, StageLostError
+from paluku.serving.ports import Fleet, LaneCard, Snapshots
 from paluku.serving.pressure import PressureGauge
 from paluku.serving.seating import Seating, Seats
 from paluku.serving.session import Identity, Session, hash_token
@@ -30,7 +29,7 @@ from paluku.streaming.metrics import TickMetrics
 from paluku.streaming.ports import Conditions
 from paluku.streaming.turns import TurnTracker
 from paluku.streaming.vad import VadWorker
-from paluku.tokens.text import CharTokenizer, TextStream
+from paluku.tokens.text import PAD, CharTokenizer, TextStream
 from paluku.units import MS_PER_S
 
 log = logger(__name__)
@@ -99,6 +98,7 @@ class Service:
         self._vad: VadWorker | None = None
         self._ticker: Ticker | None = None
         self._slice = 0
+        self._reviving: dict[str, asyncio.Lock] = {}
         self._bundles = Bundles(fleets, config.open_timeout_s)
         self._sessions: dict[str, Session] = {}  # by the key of their token
         self._tasks: list[asyncio.Task[None]] = []
@@ -142,6 +142,7 @@ class Service:
         self._tasks = [
             alone(self._ticker.run()),
             alone(self._every(ATTEND_S, self._attend)),
+            alone(self._every(ATTEND_S, self._look_for_bundles)),
             alone(self._every(self.config.lease_s / 4, self._renew)),
             alone(self._every(self.config.snapshot_s / PUSH_SLICES, self._push_slice)),
         ]
@@ -214,9 +215,16 @@ class Service:
         What was lived after that is lived again from the sound the client still has, and says the same.
         """
         key = hash_token(resume.token)
+        lock = self._reviving.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:  # a client that asks twice must not have two sessions
+                return await self._go_on(resume, key)
+        finally:
+            if not lock.locked():
+                self._reviving.pop(key, None)
+
+    async def _go_on(self, resume: Resume, key: str) -> Session:
         here = self._sessions.get(key)
-        if here is not None:
-            await self._keeper.push([here])  # should no seat be had now, the client may ask again
         update = here.memory.snapshot(facts(here)) if here else await self._keeper.claim(key)
         if update is None:
             raise UnknownTokenError("no session is kept for this token (any more); begin a new one")
@@ -227,24 +235,40 @@ class Service:
             raise UnknownTokenError("what is kept of this session cannot be resumed; begin a new one")
         memory.rewind(min(resume.next_reply, memory.end))
         identity = Identity(known["session_id"], resume.token)
-        conditions = Conditions(**known["conditions"])
-        old = self._leave(here) if here else None
-        try:
+        conditions, path = Conditions(**known["conditions"]), tuple(known["path"]) or None
+        if here is None:
             seating = await self._open(
-                identity.session_id,
-                conditions,
-                card,
-                history=memory.history(),
-                old=old,
-                preferred=tuple(known["path"]) or None,
+                identity.session_id, conditions, card, history=memory.history(), preferred=path
             )
-        finally:
-            if old is not None:
-                self._seats.close(old)
+        else:
+            seating = await self._take_over(here, card, memory, path)
         self.metrics.counts["resumes"] += 1
         session = self._seat(identity, conditions, seating, memory, first_reply=resume.next_reply)
         session.turn_taking = known["turn_taking"]
         return session
+
+    async def _take_over(
+        self, here: Session, card: LaneCard, memory: SessionMemory, path: tuple[str, ...] | None
+    ) -> Seating:
+        """Seats for a session that goes on in place of one that is here, and keeps its seats until then."""
+        here.is_held = here.is_paused = True
+        await self._mover.settled(here)
+        here.is_paused = True
+        try:
+            seating = await self._open(
+                here.session_id,
+                here.conditions,
+                card,
+                history=memory.history(),
+                old=here.seating,
+                preferred=path,
+            )
+        except BaseException:
+            here.is_held = here.is_paused = False  # its client may ask again
+            raise
+        if self._sessions.get(here.identity.key) is here:
+            self._drop(here, RESUMED)
+        return seating
 
     def _memory(self) -> SessionMemory:
         return SessionMemory(self.config.memory_frames, self.card.sound_reach_frames + SPARE_PCM_FRAMES)
@@ -264,12 +288,15 @@ class Service:
             seating,
             memory,
             FrameBuffer(card.frame_samples, self.config.max_waiting_frames, memory.end),
-            TextStream(CharTokenizer.from_json(card.tokenizer)),
+            _transcript(CharTokenizer.from_json(card.tokenizer), memory),
             TurnTracker(self.config.turns, self.tick_s * MS_PER_S),
             Aligner(self.config.align, self.tick_s),
             self.config.max_waiting_messages,
             first_reply,
+            round(self.config.recovery_s / self.tick_s),
         )
+        if (other := self._sessions.get(identity.key)) is not None:
+            self._drop(other, RESUMED)
         self._sessions[identity.key] = session
         return session
 
@@ -277,7 +304,7 @@ class Service:
         """The connection is gone."""
         if self._sessions.get(session.identity.key) is not session:
             return  # resumed over another connection, or taken over
-        if session.ending is None:
+        if session.ending is None or session.reopens():
             session.left_s = self.clock.now()
         else:
             self._close(session)
@@ -289,21 +316,20 @@ class Service:
 
     def _drop(self, session: Session, ending: Ending | None) -> None:
         """This ingress has the session no more; its seats are given back."""
-        if (seating := self._leave(session, ending)) is not None:
-            self._seats.close(seating)
-
-    def _leave(self, session: Session, ending: Ending | None = RESUMED) -> Seating | None:
-        """The same, but for its seats."""
         del self._sessions[session.identity.key]
-        self.metrics.counts["frames_lost"] += session.waiting
         if ending is not None:
             session.cut_off(ending)
-        elif session.ending is None:
+        else:
+            self.metrics.counts["frames_lost"] += session.waiting
+        if session.ending is None:
             session.ending = Ending.of(CloseCode.GOING_AWAY, "client_left", "the client did not come back")
+        if session.seating is not None:
+            self._seats.close(session.seating)
+            session.seating = None
         if self._vad is not None:
             self._vad.forget(session.session_id)
-        seating, session.seating = session.seating, None
-        return seating
+        if session.on_closed is not None:
+            session.on_closed()
 
     # What is done for sessions between ticks.
 
@@ -313,7 +339,6 @@ class Service:
             await work()
 
     async def _attend(self) -> None:
-        await self._look_for_bundles()
         now_s, staying = self.clock.now(), self._seats.staying()
         for session in list(self._sessions.values()):
             if session.has_left(now_s, self.config.grace_s):
@@ -328,7 +353,7 @@ class Service:
         try:
             await self._bundles.find()
         # A replica may go while it is asked; the next round asks again.
-        except (StageLostError, LeaseGoneError) as error:
+        except ServiceError as error:
             log.info("the stages' cards could not be read: %s", error)
 
     async def _renew(self) -> None:
@@ -376,3 +401,17 @@ class Service:
             "moves": {name: self.metrics.counts[f"moves_{name}"] for name in MOVES},
             "endings": dict(self.endings),
         }
+
+
+# Tokens that a character may be spelled with, UTF-8's longest: what a transcript has to have seen.
+_LONGEST_CHARACTER = 4
+
+
+def _transcript(tokenizer: CharTokenizer, memory: SessionMemory) -> TextStream:
+    """A stream that goes on where the memory ends, perhaps inside a character."""
+    stream = TextStream(tokenizer)
+    rows = memory.since(max(memory.start, memory.end - 100)).reply
+    said = [int(token) for token in rows[:, 0] if token != PAD] if rows.size else []
+    for token in said[-_LONGEST_CHARACTER:]:
+        stream.feed(token)
+    return stream

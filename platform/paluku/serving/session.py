@@ -28,9 +28,6 @@ TurnTaking = Literal["semantic", "vad", "none"]
 # How long a model that was interrupted hears itself be silent before it may speak again: a short pause.
 HUSH_FRAMES = 5
 
-# While a seat is being found elsewhere, sound waits for so many times longer than it may otherwise.
-PATIENCE = 5
-
 
 class Identity(NamedTuple):
     """Who a session is. The token is the client's secret: whoever has it may resume the session."""
@@ -72,10 +69,14 @@ class Session:
         aligner: Aligner,
         max_waiting: int,
         first_reply: int = 0,
+        patience_frames: int | None = None,
     ) -> None:
+        """`patience_frames` of sound may wait while a seat is being found, and until it has caught up."""
         self.identity = identity
         self.conditions = conditions
         self.seating: Seating | None = seating
+        self.card = seating.card if seating else None  # of its last seats
+        self.on_closed: Callable[[], None] | None = None  # told once, when the service has it no more
         self.memory = memory
         self.turn_taking: TurnTaking = "semantic"
         self.free_running = False
@@ -83,6 +84,7 @@ class Session:
         self.cut = asyncio.Event()  # the session has ended, and the outbox with it
         self.ending: Ending | None = None
         self.left_s: float | None = None  # when its client vanished, to come back perhaps
+        self.is_held = False  # another session is about to go on in its place
         self.is_paused = False  # between two seats: no frame sets out
         self.wants_rebuild = False  # its memory was cut or cleared: the seat has to live through it again
         self.wants_adjusting = False  # its conditions have changed: its seats do not know yet
@@ -92,6 +94,8 @@ class Session:
         self.returned: list[Frame] = []  # frames that set out in vain, oldest first
         self._frames = frames
         self._max_frames = frames.max_frames
+        self._patience_frames = max(frames.max_frames, patience_frames or 0)
+        self._is_behind = False
         self._transcript = transcript
         self._turns = turns
         self._aligner = aligner
@@ -135,11 +139,13 @@ class Session:
         self._is_draining = True
 
     def _take(self, push: Callable[[], int]) -> None:
-        self._frames.max_frames = self._max_frames * (PATIENCE if self.is_paused else 1)
+        waits = len(self._frames)
+        self._is_behind = self.is_paused or (self._is_behind and 2 * waits > self._max_frames)
+        self._frames.max_frames = self._patience_frames if self._is_behind else self._max_frames
         try:
             completed = push()
         except FrameOverflowError as error:
-            if self.is_paused:
+            if self._is_behind:
                 self.end(Ending.of(CloseCode.STAGE_LOST, "stage_lost", "no stage took the sound in time"))
             else:
                 self.end(Ending.of(CloseCode.POLICY, "too_fast", str(error)))
@@ -158,8 +164,12 @@ class Session:
         self._stop_reply()
 
     def truncate(self, frame: int) -> None:
-        """The client heard the reply up to (without) this frame, whatever it was sent: forget the rest."""
-        if frame < self._sent_end and self.ending is None:
+        """The client heard the reply up to (without) this frame, whatever it was sent: forget the rest.
+
+        Of an older reply nothing is forgotten: what was said since stands on it.
+        """
+        latest = max((turn.first_frame for turn in self.memory.turns if turn.role == "agent"), default=0)
+        if latest <= frame < self._sent_end and self.ending is None:
             self._unheard_from = frame if self._unheard_from is None else min(frame, self._unheard_from)
             self.wants_rebuild = True
 
@@ -176,8 +186,9 @@ class Session:
         waiting = []
         while not self.outbox.empty():
             waiting.append(self.outbox.get_nowait())
-        self._unheard_from = self._first_unheard(waiting)
-        self._say(Interrupted(self._unheard_from))
+        first = self._first_unheard(waiting)
+        self._unheard_from = first if self._unheard_from is None else min(first, self._unheard_from)
+        self._say(Interrupted(first))
         for event in waiting:
             if isinstance(event, ReplyFrame):
                 event = event._replace(pcm=event.pcm * 0, present=False, is_audible=False, text="")
@@ -201,6 +212,9 @@ class Session:
         marked = Marked(label, self._next_frame)
         if self.memory.end >= self._next_frame:
             self._say(marked)
+        elif len(self._marks) >= self._max_waiting:
+            what = f"{self._max_waiting} markers wait for an answer"
+            self.end(Ending.of(CloseCode.POLICY, "too_many_marks", what))
         else:
             self._marks.append(marked)
 
@@ -283,6 +297,15 @@ class Session:
         """Whether its client vanished, and will not come back in time."""
         return self.left_s is not None and (self.ending is not None or now_s - self.left_s > grace_s)
 
+    def reopens(self) -> bool:
+        """Take a good ending back when the client was gone before it was sent all; it may come again."""
+        if self.ending is None or self.ending.close_code is not CloseCode.DONE:
+            return False
+        unsent = [self.outbox.get_nowait() for _ in range(self.outbox.qsize())]
+        if any(isinstance(event, ReplyFrame) for event in unsent):
+            self.ending = None
+        return self.ending is None
+
     @property
     def needs_rebuild(self) -> bool:
         """Whether its seat is to live through its memory again now.
@@ -307,10 +330,12 @@ class Session:
         """Return when no frame is under way."""
         await self._idle.wait()
 
-    def take_back(self) -> None:
-        """What set out in vain waits again, in front."""
+    def sit(self, seating: Seating) -> None:
+        """Go on from these seats; what set out in vain waits again, in front."""
+        self.seating, self.card = seating, seating.card
         self._frames.put_back(self.returned)
         self.returned = []
+        self.is_paused = False
 
     def cut_unheard(self, unheard: np.ndarray) -> None:
         """Make the memory hold what the user heard: `unheard` `[1 + K]` stands for the rest."""

@@ -82,7 +82,7 @@ class Ticker:
             stepped = self._set_out([s for s in stepped if s.holds_frame], None)
             self._metrics.counts["frames_caught_up"] += len(stepped)
         for session in list(self._sessions.values()):
-            if session.is_drained and session.ending is None:
+            if session.is_drained and session.ending is None and session.left_s is None:
                 self._report(session)
                 session.end_well()
 

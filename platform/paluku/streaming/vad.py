@@ -107,6 +107,7 @@ class VadWorker:
     """
 
     def __init__(self, vad: Vad) -> None:
+        self._is_closed = False
         self._vad = vad
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vad")
         self._waiting = 0
@@ -129,10 +130,12 @@ class VadWorker:
     def forget(self, key: str) -> None:
         """Forget a session, behind what was asked before."""
         self._last.pop(key, None)
-        self._thread.submit(self._vad.forget, key)
+        if not self._is_closed:
+            self._thread.submit(self._vad.forget, key)
 
     def close(self) -> None:
         """Take no more; what waits is dropped."""
+        self._is_closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answered(self, answer: asyncio.Future[dict[str, float]]) -> None:

@@ -57,7 +57,6 @@ def test_with_keys_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_key_opens_in_each_of_its_places(headers: dict[str, str]) -> None:
     door = gate(LOCKED)
     door.knock(headers)
-    door.check_operator(headers)
     assert admitted(door, headers).holder == "phone"
 
 
@@ -107,6 +106,9 @@ def test_an_address_never_holds_a_key() -> None:
         ([], {"origin": "https://evil.example", "host": "speech.example.org"}, False),
         ([], {"origin": "null", "host": "speech.example.org"}, False),
         ([], {"origin": "null"}, False),
+        ([], {"origin": "http://[", "host": "speech.example.org"}, False),
+        ([], {"origin": "http://[", "host": "["}, False),
+        ([], {"origin": "http://[::1", "host": "[::1"}, False),
         ([], {"origin": ""}, False),
         (["https://app.example.org"], {"origin": "https://App.example.org", "host": "x"}, True),
         (["https://app.example.org"], {"origin": "http://app.example.org", "host": "x"}, False),
@@ -223,13 +225,84 @@ def test_clips_and_their_messages_may_be_longer() -> None:
     door = gate(limits={"clip_burst_s": 60, "max_event_bytes": 100_000})
     clips = door.admit({}, "192.0.2.7", takes_clips=True)
     clips.sound(60.0, 0.0)
-    clips.message(100_000)
+    clips.message(100_000, 0.0)
     with pytest.raises(ViolationError, match="faster"):
         admitted(door).sound(60.0, 0.0)
     with pytest.raises(ViolationError) as caught:
-        admitted(door).message(65_537)
+        admitted(door).message(65_537, 0.0)
     assert (caught.value.code, caught.value.close_code) == ("too_big", CloseCode.TOO_BIG)
-    admitted(door).message(65_536)
+    admitted(door).message(65_536, 0.0)
+
+
+def test_operators_say_their_key_in_the_header_and_nowhere_else() -> None:
+    door = gate(LOCKED)
+    door.check_operator(RIGHT)
+    with pytest.raises(Refused) as caught:
+        door.check_operator({"sec-websocket-protocol": f"realtime, openai-insecure-api-key.{KEY}"})
+    assert (caught.value.http_status, caught.value.code) == (401, "unauthorized")
+
+
+def test_a_handed_over_place_is_held_until_its_new_holder_frees_it() -> None:
+    door = gate(LOCKED, limits={"sessions_per_key": 1})
+    with admitted(door, RIGHT) as pass_:
+        release = pass_.hand_over()
+    assert refused(door, RIGHT).code == "too_many_sessions"
+    release()
+    release()  # a second time, nothing
+    with admitted(door, RIGHT):
+        assert refused(door, RIGHT).code == "too_many_sessions"
+    assert not door._held
+
+
+def test_a_chain_of_resumes_holds_one_place() -> None:
+    door = gate(LOCKED, limits={"sessions_per_key": 1})
+    with admitted(door, RIGHT) as first:
+        held = first.hand_over()
+    for _ in range(5):
+        with door.admit(RIGHT, "192.0.2.7", resumes=True) as again:
+            displaced, held = held, again.hand_over()
+            displaced()
+        with door.admit(RIGHT, "192.0.2.7", resumes=True):
+            pass  # one that finds nothing to resume
+        assert refused(door, RIGHT).code == "too_many_sessions"
+    held()
+    assert not door._held
+
+
+@pytest.mark.parametrize("takes_clips", [False, True])
+def test_messages_are_bounded_in_time(takes_clips: bool) -> None:
+    clock = FakeClock()
+    limits = {"message_rate": 10, "message_burst": 20, "event_burst": 20}
+    pass_ = gate(clock=clock, limits=limits).admit({}, "192.0.2.7", takes_clips=takes_clips)
+    for _ in range(20):
+        pass_.message(1, clock.now())
+    with pytest.raises(ViolationError) as caught:
+        pass_.message(1, clock.now())
+    assert (caught.value.code, caught.value.close_code) == ("too_many_messages", CloseCode.POLICY)
+    clock.advance(1)
+    for _ in range(10):
+        pass_.message(1, clock.now())
+
+
+def test_the_bytes_of_messages_are_bounded_in_time() -> None:
+    pass_ = admitted(gate(limits={"bytes_rate": 1_024, "bytes_burst": 10_240}))
+    pass_.message(10_240, 0.0)
+    with pytest.raises(ViolationError, match="faster"):
+        pass_.message(1_025, 1.0)
+    pass_.message(1_024, 1.0)
+
+
+def test_stock_clients_stay_below_the_limits_of_messages() -> None:
+    clock = FakeClock()
+    native, stock = (gate(clock=clock).admit({}, "192.0.2.7", takes_clips=clips) for clips in (False, True))
+    for _ in range(250):  # ten seconds of 48 kHz behind a resume
+        native.message(48_000 * 2 // 25, clock.now())
+    for _ in range(3_000):  # a minute's recording in pieces of 20 ms, in base64
+        stock.message(1_280 + 100, clock.now())
+    clock.advance(60)
+    for _ in range(6_000):  # then a microphone's 50 a second
+        stock.message(1_380, clock.now())
+        clock.advance(0.02)
 
 
 def test_a_session_has_a_last_instant() -> None:

@@ -1,12 +1,15 @@
 """Sessions that have to go elsewhere: what the user hears of it is nothing, or a short silence."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
+from paluku.errors import SeatsExhausted
 from paluku.protocol.messages import CloseCode
 from paluku.serving.config import ServingConfig
-from paluku.serving.events import Interrupted, Report
+from paluku.serving.events import Ending, Interrupted, Report
+from paluku.serving.ports import StageLostError
 from paluku.serving.service import Resume, UnknownTokenError
 from paluku.streaming.ports import Conditions
 from tests.fakes.stages import GRAPH, FakeSnapshots, fake_fleets, frame
@@ -307,7 +310,7 @@ def test_forgetting_leaves_nothing_and_the_session_goes_on() -> None:
 
 def test_sound_that_waits_for_a_seat_is_not_too_fast() -> None:
     async def run() -> None:
-        config = ServingConfig(max_waiting_frames=4, recovery_s=10.0)
+        config = ServingConfig(max_waiting_frames=4, recovery_s=1.5)
         async with running(World(config=config)) as world, world.service.attached(Conditions()) as session:
             world.fleets[0].replicas[0].failing.add("all")
             await world.talk([1] * 12, session)
@@ -315,5 +318,146 @@ def test_sound_that_waits_for_a_seat_is_not_too_fast() -> None:
             session.hear(frame(1) * 30, world.clock.now())
             assert session.ending is not None
             assert session.ending.close_code is CloseCode.STAGE_LOST
+
+    asyncio.run(run())
+
+
+def test_what_waited_for_a_seat_may_be_caught_up_in_peace() -> None:
+    # Three seconds without a Converse, the user speaking on: the sound of a minute's worth of patience.
+    async def run() -> None:
+        async with running(World()) as world, world.service.attached(Conditions()) as session:
+            await world.talk([1, 2], session)
+            world.fleets[1].replicas[0].failing.add("all")
+            await world.talk(list(range(3, 80)), session)
+            fresh = fake_fleets(4)[1].replicas[0]
+            fresh.replica_id = "converse-new"
+            world.fleets[1].replicas.append(fresh)
+            heard = []
+            for code in range(80, 200):
+                await world.talk([code], session)
+                heard += said(waiting(session))
+            assert session.ending is None
+            assert heard == echo(list(range(1, 200)))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kinds", [GRAPH, FUSED])
+@pytest.mark.parametrize("what", ["forget", "drain", "reload"])
+@pytest.mark.parametrize("leavers", [1, 2])
+def test_who_leaves_in_the_middle_of_a_move_takes_no_one_along(
+    kinds: tuple[str, ...], what: str, leavers: int
+) -> None:
+    async def run() -> None:
+        async with running(World(replicas=2, kinds=kinds)) as world, AsyncExitStack() as stack:
+            sessions = [
+                await stack.enter_async_context(world.service.attached(Conditions())) for _ in range(4)
+            ]
+            await world.talk([1, 2, 3], *sessions)
+            world.prime_slowly(ticks=3.5)
+            if what == "drain":
+                world.fleets[0].leaving.add(world.fleets[0].replicas[0].replica_id)
+            for session in sessions:
+                if what == "forget":
+                    session.forget()
+            for fleet in world.fleets:
+                for replica in fleet.replicas:
+                    if what == "reload":
+                        replica.load("newer")
+            await world.talk([4, 5], *sessions)
+            for session in sessions[:leavers]:
+                session.cut_off(Ending.of(CloseCode.GOING_AWAY, "client_left", "gone"))
+                world.service._left(session)
+            stay = sessions[leavers:]
+            await world.talk(list(range(6, 30)), *stay)
+            await world.tick(25)
+            for session in stay:
+                assert session.ending is None
+                assert session.frames_out == 29
+                waiting(session)
+                session.end_well()
+            await world.tick(10)
+        await settle()
+        assert not any(replica.held for fleet in world.fleets for replica in fleet.replicas)
+        assert not +world.service._seats._ours
+
+    asyncio.run(run())
+
+
+def test_a_client_that_asks_twice_has_one_session() -> None:
+    async def run() -> None:
+        async with running(World()) as world:
+            async with world.service.attached(Conditions()) as session:
+                await world.talk([1, 2, 3, 4], session)
+            world.prime_slowly(ticks=2)
+            asked = [world.service.attached(Conditions(), Resume(session.token, 2)) for _ in range(3)]
+            entering = [asyncio.ensure_future(one.__aenter__()) for one in asked]
+            await settle()
+            await world.tick(12)
+            resumed = [await one for one in entering]
+            assert [one.ending is None for one in resumed] == [False, False, True]
+            await world.talk([3, 4, 5], resumed[-1])
+            assert resumed[-1].frames_out == 3
+            resumed[-1].end_well()
+            waiting(resumed[-1])
+            for one in asked:
+                await one.__aexit__(None, None, None)
+            await world.tick(10)
+            assert not any(replica.held for fleet in world.fleets for replica in fleet.replicas)
+
+    asyncio.run(run())
+
+
+def test_a_resume_that_finds_no_seat_may_be_asked_for_again() -> None:
+    async def run() -> None:
+        async with running(World(num_seats=1)) as world:
+            async with world.service.attached(Conditions()) as session:
+                await world.talk([1, 2, 3], session)
+            world.snapshots.is_failing = True
+            world.fleets[1].replicas[0].failing.add("open")
+            with pytest.raises((SeatsExhausted, StageLostError)):
+                async with world.service.attached(Conditions(), Resume(session.token, 3)):
+                    pass
+            world.fleets[1].replicas[0].failing.clear()
+            world.fleets[1].gone.clear()
+            async with world.service.attached(Conditions(), Resume(session.token, 3)) as again:
+                await world.talk([4, 5], again)
+                assert said(waiting(again)) == [(3, 3), (4, 4)]
+
+    asyncio.run(run())
+
+
+def test_a_voice_asked_for_during_a_move_is_had_after_it() -> None:
+    async def run() -> None:
+        async with running(World()) as world, world.service.attached(Conditions()) as session:
+            await world.talk([1, 2], session)
+            world.prime_slowly(ticks=3)
+            session.forget()
+            await world.tick(2)
+            session.adjust(Conditions(voice="ravi"))
+            await world.tick(8)
+            for fleet in world.fleets:
+                (stage,) = fleet.replicas[0].bundles.values()
+                assert [asked.voice for asked in stage.open_seats.values()] == ["ravi"]  # type: ignore[attr-defined]
+
+    asyncio.run(run())
+
+
+def test_an_end_whose_answer_was_never_sent_can_be_resumed() -> None:
+    async def run() -> None:
+        async with running(World()) as world:
+            async with world.service.attached(Conditions()) as session:
+                await world.talk([1, 2], session)
+                waiting(session)
+                session.hear(frame(3), world.clock.now())
+                session.drain(world.clock.now())
+                await world.tick(3)
+                assert session.ending is not None  # and the socket dies before the last reply is sent
+            async with world.service.attached(Conditions(), Resume(session.token, 2)) as again:
+                again.hear(frame(3), world.clock.now())
+                again.drain(world.clock.now())
+                await world.tick(3)
+                assert said(waiting(again)) == [(2, 2)]
+                assert again.ending is not None
 
     asyncio.run(run())

@@ -1,6 +1,7 @@
 """A session by itself: what it says, in which order, and how it ends."""
 
 import asyncio
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from paluku.tokens.text import PAD, CharTokenizer, TextStream
 
 S, K = 4, 2
 FRAME = bytes(2 * S)
-NO_SEAT = None  # a session's own rules need none
+NO_SEAT = SimpleNamespace(card=None)  # a session's own rules need none
 
 
 def session(max_waiting: int = 10, max_frames: int = 3, first_reply: int = 0) -> Session:
@@ -128,7 +129,7 @@ def test_frames_behind_one_that_was_lost_come_back_with_it_in_order() -> None:
     one.answer(frames[1], answer()._replace(lost="converse"), is_late=False)
     one.answer(frames[2], answer(), is_late=False)
     assert one.needs_attention
-    one.take_back()
+    one.sit(NO_SEAT)  # type: ignore[arg-type]
     assert [set_out(one).number for _ in range(2)] == [1, 2]
     assert one.memory.end == 1
 

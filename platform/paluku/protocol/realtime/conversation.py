@@ -5,10 +5,14 @@ import binascii
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from paluku.protocol.realtime.events import MAX_ID_CHARACTERS, Event, Namer, RefusedError, text_at
+from paluku.protocol.realtime.events import MAX_ID_CHARACTERS, Event, Namer, RefusedError, size_of, text_at
 
-# Hours of turns. An item holds no sound, so this is well under a megabyte.
+# Hours of turns.
 MAX_ITEMS = 1000
+# An item as JSON; it holds no sound. An hour's transcript is about so long.
+MAX_ITEM_BYTES = 65_536
+# All items. A thousand spoken turns are less, and so a process of hundreds of sessions stays small.
+MAX_BYTES = 2**20
 _KINDS = ("message", "function_call", "function_call_output")
 _PARTS = {
     "user": ("input_text", "input_audio", "input_image"),
@@ -29,6 +33,8 @@ class Conversation:
 
     def __init__(self) -> None:
         self._items: OrderedDict[str, Event] = OrderedDict()
+        self._sizes: dict[str, int] = {}  # of each item, in bytes
+        self._num_bytes = 0
 
     def __len__(self) -> int:
         """How many items there are."""
@@ -42,6 +48,8 @@ class Conversation:
     def add(self, item: Event, previous_item_id: str | None = None) -> Placed:
         """Put an item behind another: at the end, at the beginning (`root`), or behind the one named.
 
+        Where there are too many, or too long ones, the first go.
+
         Raises:
             RefusedError: when the id is taken, or the other item is not there.
         """
@@ -52,11 +60,11 @@ class Conversation:
             message = "previous_item_id names no item"
             raise RefusedError("item_create_invalid_previous_item_id", message, "previous_item_id")
         before = self.last_id if previous_item_id is None else previous_item_id
-        self._items[name] = item
+        self.replace(item)
         if previous_item_id is not None:
             self._put_behind(name, previous_item_id)
-        while len(self._items) > MAX_ITEMS:
-            self._items.popitem(last=False)
+        while len(self._items) > MAX_ITEMS or self._num_bytes > MAX_BYTES:
+            self._drop(next(iter(self._items)))
         return Placed(item, None if before == "root" else before)
 
     def get(self, item_id: str, code: str) -> Event:
@@ -81,12 +89,18 @@ class Conversation:
 
     def replace(self, item: Event) -> None:
         """Another state of an item that is there."""
-        self._items[item["id"]] = item
+        name, size = item["id"], size_of(item)
+        self._num_bytes += size - self._sizes.get(name, 0)
+        self._items[name], self._sizes[name] = item, size
 
     def delete(self, item_id: str) -> None:
         """Take an item out. Raises RefusedError when there is none of that id."""
         self.get(item_id, "item_delete_invalid_item_id")
-        del self._items[item_id]
+        self._drop(item_id)
+
+    def _drop(self, name: str) -> None:
+        del self._items[name]
+        self._num_bytes -= self._sizes.pop(name)
 
     def _put_behind(self, name: str, previous: str) -> None:
         order = [key for key in self._items if key != name]
@@ -114,7 +128,7 @@ def read_item(asked: object, ids: Namer) -> tuple[Event, list[bytes]]:
     item: Event = {"id": name, "object": "realtime.item", "type": kind, "status": "completed"}
     if kind != "message":
         keys = ("call_id", "output") if kind == "function_call_output" else ("call_id", "name", "arguments")
-        return item | {key: text_at(asked, key, "item.") for key in keys}, []
+        return _bounded(item | {key: text_at(asked, key, "item.") for key in keys}), []
     role = asked.get("role")
     if not isinstance(role, str) or role not in _PARTS:
         raise RefusedError("invalid_value", f"item.role must be one of {', '.join(_PARTS)}", "item.role")
@@ -122,7 +136,15 @@ def read_item(asked: object, ids: Namer) -> tuple[Event, list[bytes]]:
     if not isinstance(content, list):
         raise RefusedError("invalid_value", "item.content must be a list", "item.content")
     read = [_part(part, role) for part in content]
-    return item | {"role": role, "content": [part for part, _ in read]}, [sound for _, sound in read if sound]
+    item = _bounded(item | {"role": role, "content": [part for part, _ in read]})
+    return item, [sound for _, sound in read if sound]
+
+
+def _bounded(item: Event) -> Event:
+    if size_of(item) > MAX_ITEM_BYTES:
+        message = f"an item may hold {MAX_ITEM_BYTES} bytes beside its sound; split it"
+        raise RefusedError("item_too_large", message, "item")
+    return item
 
 
 def _part(part: object, role: str) -> tuple[Event, bytes]:

@@ -1,6 +1,7 @@
 """The words of the OpenAI Realtime protocol (GA): what comes in is read here, what goes out is named here."""
 
 import json
+from collections.abc import Container
 from typing import Any, Literal, NamedTuple
 
 from paluku.errors import ProtocolError
@@ -114,14 +115,18 @@ class RefusedError(ProtocolError):
 class Namer:
     """Ids that are unique in the world when the session's name is: `event_<name>_<number>`."""
 
-    def __init__(self, session: str) -> None:
+    def __init__(self, session: str, taken: Container[str] = ()) -> None:
         self._session = session
+        self._taken = taken  # ids that clients gave, and may have made up like ours
         self._count = 0
 
     def new(self, kind: str) -> str:
         """The next id of a kind."""
-        self._count += 1
-        return f"{kind}_{self._session}_{self._count}"
+        while True:
+            self._count += 1
+            name = f"{kind}_{self._session}_{self._count}"
+            if name not in self._taken:
+                return name
 
 
 def read(text: str | bytes) -> Event:
@@ -143,6 +148,11 @@ def read(text: str | bytes) -> Event:
 def write(event: Event) -> str:
     """An event as it goes into one text message. ASCII, because it may quote a lone surrogate."""
     return json.dumps(event, separators=(",", ":"))
+
+
+def size_of(values: Event) -> int:
+    """Bytes of an event, or a part of one, as JSON in UTF-8."""
+    return len(json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def event_id_of(event: Event) -> str | None:

@@ -80,10 +80,10 @@ class Floor:
 
     def __init__(self, session_id: str, facts: Facts) -> None:
         self.facts = facts
-        self.ids = Namer(session_id)
+        self.conversation = Conversation()
+        self.ids = Namer(session_id, self.conversation)
         self._conversation_id = f"conv_{session_id}"
         self.settings = Settings()
-        self.conversation = Conversation()
         self._ear = Ear(self.settings.input_format, facts.sample_rate_hz)
         self._pace = Pace(2 * facts.frame_samples, HELD_FRAMES)
         self._buffer = bytearray()  # appended and not committed, while turns are the client's
@@ -277,6 +277,13 @@ class Floor:
         self.add_item(item, None)
         if self.settings.wants_transcription:
             self.say(_no_transcription(item_id))
+
+    def is_promised(self, item_id: str) -> bool:
+        """Whether an item of ours will have that id: the user's turn that goes on, or the response's."""
+        response, speech = self.response, self._speech
+        return (speech is not None and speech.item_id == item_id) or (
+            response is not None and not response.is_speaking and response.item_id == item_id
+        )
 
     def add_item(self, item: Event, behind: str | None) -> None:
         """The conversation takes an item. Raises RefusedError when it cannot stand there."""

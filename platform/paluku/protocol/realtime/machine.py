@@ -20,6 +20,7 @@ from paluku.protocol.realtime.events import (
     event_id_of,
     object_at,
     read,
+    size_of,
     text_at,
 )
 from paluku.protocol.realtime.floor import Facts, Floor
@@ -29,6 +30,8 @@ from paluku.protocol.realtime.settings import read_format, read_max_tokens, read
 TEXT_NOT_FOLLOWED = Outcome.failed(
     "text_not_followed", "this model hears speech and follows no text: say it in input_audio"
 )
+# OpenAI's 16 pairs of 64 and 512 characters, in any script.
+MAX_METADATA_BYTES = 65_536
 OUT_OF_BAND = Outcome.failed(
     "out_of_band_not_supported", "this model has one conversation: leave out `conversation` and `input`"
 )
@@ -102,6 +105,8 @@ class Machine:
         behind = event.get("previous_item_id")
         if behind is not None and not isinstance(behind, str):
             raise RefusedError("invalid_value", "previous_item_id must be a string", "previous_item_id")
+        if self._floor.is_promised(item["id"]):
+            raise RefusedError("item_create_duplicate_item_id", "this id is taken", "item.id")
         self._floor.check_room(b"".join(sounds))
         self._floor.add_item(item, behind)
         for sound in sounds:
@@ -161,7 +166,7 @@ class Machine:
             read_voice(output, self._floor.settings.voice),
             limit,
             self._floor.settings._replace(max_output_tokens=limit).is_limited,
-            object_at(params, "metadata", "response.") or None,
+            _metadata(params),
             is_requested=True,
         )
 
@@ -195,3 +200,12 @@ class Machine:
         facts = self._floor.facts
         settings = self._floor.settings
         return settings.echo(self._session_id, facts.model, facts.threshold, facts.silence_ms)
+
+
+def _metadata(params: Event) -> Event | None:
+    """What is echoed with a response, and kept as long as it: strings by name, as OpenAI's."""
+    found = object_at(params, "metadata", "response.")
+    if not all(isinstance(value, str) for value in found.values()) or size_of(found) > MAX_METADATA_BYTES:
+        message = f"response.metadata holds strings, {MAX_METADATA_BYTES} bytes together"
+        raise RefusedError("invalid_value", message, "response.metadata")
+    return found or None

@@ -415,3 +415,75 @@ def test_the_end_of_the_session_is_told() -> None:
     assert kinds(said)[-2:] == ["response.done", "error"]
     assert said[-2]["response"]["status"] == "failed"
     assert said[-1]["error"]["type"] == "server_error"
+
+
+def user_item(name: str | None, text: str = "") -> dict[str, Any]:
+    content = [{"type": "input_text", "text": text}]
+    return {"type": "message", "role": "user", "content": content} | ({"id": name} if name else {})
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        user_item("big", "a" * 70_000),
+        user_item("wide", "అ" * 25_000),
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": ""}] * 3_000},
+        {"type": "function_call_output", "call_id": "c", "output": "o" * 70_000},
+    ],
+)
+def test_an_item_has_a_greatest_size(item: dict[str, Any]) -> None:
+    talk = Talk()
+    assert code(talk.client("conversation.item.create", item=item)) == "item_too_large"
+    assert talk.client("conversation.item.create", item=user_item("small"))[0]["previous_item_id"] is None
+
+
+def test_sound_in_an_item_is_not_kept_and_does_not_count() -> None:
+    sound = base64.b64encode(bytes(200_000)).decode()
+    item = {"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": sound}]}
+    assert kinds(Talk().client("conversation.item.create", item=item))[0] == "conversation.item.added"
+
+
+def test_where_items_are_too_many_bytes_the_oldest_go() -> None:
+    talk = Talk()
+    for number in range(30):  # 30 times 60,000 bytes: 17 are below a mebibyte
+        talk.client("conversation.item.create", item=user_item(f"n{number}", "a" * 60_000))
+    there = [
+        number
+        for number in range(30)
+        if talk.client("conversation.item.retrieve", item_id=f"n{number}")[0]["type"] != "error"
+    ]
+    assert there == list(range(13, 30))
+    for number in there:
+        talk.client("conversation.item.delete", item_id=f"n{number}")
+    assert talk.machine._floor.conversation._num_bytes == 0
+
+
+@pytest.mark.parametrize("metadata", [{"a": "b" * 70_000}, {"a": {"b": "c"}}, {"a": 1}])
+def test_metadata_is_bounded(metadata: dict[str, Any]) -> None:
+    assert code(Talk().client("response.create", response={"metadata": metadata})) == "invalid_value"
+
+
+def test_an_item_named_like_ours_is_no_obstacle() -> None:
+    """Whatever number the server draws next, the client has been there."""
+    talk = Talk()
+    for number in range(60):
+        talk.client("conversation.item.create", item=user_item(f"item_test_{number}"))
+    talk.user_turn()
+    talk.reply(True)
+    talk.news(talk.machine.reply_speech(False, talk.frame))
+    assert done(talk)["status"] == "completed"
+
+
+def test_an_id_that_is_promised_is_taken() -> None:
+    talk = Talk()
+    (started,) = talk.news(talk.machine.user_speech(True, 0))
+    item = user_item(started["item_id"])
+    assert code(talk.client("conversation.item.create", item=item)) == "item_create_duplicate_item_id"
+    talk.news(talk.machine.user_speech(False, 10))
+    asked = talk.client("response.create")[0]["response"]["id"]
+    promised = talk.machine._floor.response
+    assert promised is not None
+    assert asked == promised.response_id
+    item = user_item(promised.item_id)
+    assert code(talk.client("conversation.item.create", item=item)) == "item_create_duplicate_item_id"
+    talk.reply(True)
