@@ -204,7 +204,8 @@ class Probe:
         for frame in range(frames):
             row = np.full(9, frame, np.int16)
             memory.append(np.zeros(640, np.int16), row[1:], row)
-        return await self._snapshots.push(owner, {token: memory.update({"owner": owner})})
+        pushed = await self._snapshots.push(owner, {token: memory.update({"owner": owner})})
+        return list(pushed.claimed)
 
     @web.get("/claim")
     async def claim(self, owner: str, token: str) -> list[int] | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -9,12 +10,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from paluku.protocol import native
-from paluku.protocol.messages import End, Error, Hello, ReplyAudio, Text
+from paluku.protocol.messages import End, Error, Hello, Mark, ReplyAudio, Text
 from paluku.serving.app import build_app
 from paluku.serving.config import ServingConfig
 from paluku.serving.gate import Gate
@@ -118,7 +120,7 @@ def test_the_own_page_and_listed_ones_may_connect() -> None:
     play(script, environ={}, security={"origins": ["https://app.example.org"]})
 
 
-def test_a_key_holds_so_many_sessions_and_a_lost_socket_frees_its_place() -> None:
+def test_a_key_holds_so_many_sessions() -> None:
     async def script(server: Server) -> None:
         async with socket(server, additional_headers=RIGHT) as first:
             await RawClient(first).hello()
@@ -128,13 +130,143 @@ def test_a_key_holds_so_many_sessions_and_a_lost_socket_frees_its_place() -> Non
             assert (code, reason) == (1013, "too_many_sessions")
             assert the_error(said).retry_s is not None
             assert await status(server, REALTIME, additional_headers=RIGHT) == 429
-            first.transport.abort()
-        async with socket(server, additional_headers=RIGHT) as third:
-            for _ in range(100):  # until the server has seen the socket go
-                await asyncio.sleep(0.001)
-            await RawClient(third).hello()
+        await until(lambda: server.service.stats()["seats_used"] == 0)
+        async with socket(server, REALTIME, additional_headers=RIGHT):
+            assert await status(server, REALTIME, additional_headers=RIGHT) == 429
 
     play(script, limits={"sessions_per_key": 1})
+
+
+async def refused_hello(server: Server, **asked: Any) -> str:
+    async with socket(server, additional_headers=RIGHT) as connection:
+        await connection.send(native.encode(native_hello(**asked)))
+        return (await RawClient(connection).to_end())[2]
+
+
+def test_a_session_that_waits_holds_its_place_and_its_own_client_may_resume_it() -> None:
+    async def script(server: Server) -> None:
+        token: str | None = None
+        for number in range(4):
+            async with socket(server, additional_headers=RIGHT) as connection:
+                resume = {"resume": {"token": token, "next_reply": 0}} if token else {}
+                token = (await RawClient(connection).hello(**resume)).resume_token
+                connection.transport.abort()
+            await until(lambda n=number: server.service.endings["client_lost"] == n + 1)
+            assert await refused_hello(server) == "too_many_sessions"
+            # Who asks for what is not there gets no seat, and leaves no trace.
+            assert await refused_hello(server, resume={"token": "x", "next_reply": 0}) == "unknown_token"
+            assert await refused_hello(server) == "too_many_sessions"
+        for _ in range(30):  # grace
+            await server.tick()
+        await until(lambda: server.service.stats()["seats_used"] == 0)
+        async with socket(server, additional_headers=RIGHT) as connection:
+            await RawClient(connection).hello()
+            assert await refused_hello(server) == "too_many_sessions"
+
+    play(script, limits={"sessions_per_key": 1}, grace_s=1)
+
+
+def test_a_resume_over_a_socket_that_still_stands_leaves_one_place_taken() -> None:
+    async def script(server: Server) -> None:
+        async with socket(server, additional_headers=RIGHT) as old:
+            ready = await RawClient(old).hello()
+            async with socket(server, additional_headers=RIGHT) as new:
+                await RawClient(new).hello(resume={"token": ready.resume_token, "next_reply": 0})
+                assert (await RawClient(old).to_end())[1:] == (1001, "resumed")
+                assert await refused_hello(server) == "too_many_sessions"
+        await until(lambda: server.service.stats()["seats_used"] == 0)
+        async with socket(server, additional_headers=RIGHT) as connection:
+            await RawClient(connection).hello()
+
+    play(script, limits={"sessions_per_key": 1})
+
+
+def test_messages_faster_than_allowed_are_told_so() -> None:
+    async def script(server: Server) -> None:
+        async with socket(server) as connection:
+            client = RawClient(connection)
+            await client.hello()
+            for number in range(11):
+                await connection.send(native.encode(Mark(str(number))))
+            said, code, reason = await client.to_end()
+            assert (code, reason) == (1008, "too_many_messages")
+            assert the_error(said).code == "too_many_messages"
+        async with socket(server, REALTIME) as connection:
+            for _ in range(11):
+                await connection.send("{}")
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    await connection.recv()
+            assert (connection.close_code, connection.close_reason) == (1008, "too_many_messages")
+
+    play(script, environ={}, limits={"message_burst": 10, "event_burst": 10})
+
+
+def test_the_faults_of_a_client_that_never_got_ready_hold_no_seat(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(*_: object) -> None:
+        raise WebSocketDisconnect(1006)
+
+    async def script(server: Server) -> None:
+        monkeypatch.setattr("paluku.serving.connection.Talk.say", gone)
+        async with socket(server, additional_headers=RIGHT) as connection:
+            await connection.send(native.encode(native_hello()))
+            await until(lambda: server.service.endings["client_left"])
+        stats = server.service.stats()
+        assert (stats["sessions"], stats["seats_used"]) == (0, 0)
+        monkeypatch.undo()
+        async with socket(server, additional_headers=RIGHT) as connection:
+            await RawClient(connection).hello()
+
+    play(script, limits={"sessions_per_key": 1})
+
+
+@pytest.mark.parametrize("path", ["/ws", REALTIME])
+def test_a_fault_of_the_reader_ends_the_talk_with_its_error(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    async def script(server: Server) -> None:
+        async with socket(server, path) as connection:
+            if path == "/ws":
+                await RawClient(connection).hello()
+                monkeypatch.setattr("paluku.serving.connection.Talk._obey", broken)
+                await connection.send(native.encode(Mark("x")))
+                said, code, reason = await RawClient(connection).to_end()
+                assert the_error(said).code == "internal_error"
+            else:
+                monkeypatch.setattr("paluku.serving.realtime.Talk._obey", broken)
+                await connection.send("{}")
+                said = []
+                with pytest.raises(ConnectionClosed):
+                    while True:
+                        said.append(json.loads(await connection.recv()))
+                code, reason = connection.close_code, connection.close_reason
+                assert said[-1]["error"]["code"] == "internal_error"
+            assert (code, reason) == (1011, "internal_error")
+        await until(lambda: server.service.stats()["seats_used"] == 0)
+
+    play(script, environ={})
+
+
+@pytest.mark.parametrize(
+    "broken", ["starlette.websockets.WebSocket.accept", "paluku.serving.realtime.Talk.run"]
+)
+def test_a_realtime_session_never_waits(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(*_: object) -> None:
+        raise WebSocketDisconnect(1006)
+
+    async def script(server: Server) -> None:
+        monkeypatch.setattr(broken, gone)
+        with contextlib.suppress(InvalidStatus, ConnectionClosed):
+            async with socket(server, REALTIME):
+                pass
+        await until(lambda: server.service.endings["client_left"])
+        stats = server.service.stats()
+        assert (stats["sessions"], stats["seats_used"]) == (0, 0)
+
+    play(script, environ={})
 
 
 def test_sound_faster_than_allowed_is_told_so() -> None:

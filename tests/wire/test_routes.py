@@ -163,6 +163,19 @@ def test_a_lost_stage_fails_the_self_test_and_frees_its_place() -> None:
     play(script)
 
 
+def test_a_self_test_that_hangs_gives_its_seat_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPEECH_S", "SILENCE_S", "TIMEOUT_S"):
+        monkeypatch.setattr(f"paluku.serving.selftest.{name}", 0.02)
+
+    async def script(server: Server, http: httpx.AsyncClient) -> None:
+        answer = await http.post("/test", timeout=60)  # the clock stands: no frame is ever answered
+        assert (answer.status_code, answer.json()["code"]) == (503, "failed")
+        stats = server.service.stats()
+        assert (stats["sessions"], stats["seats_used"]) == (0, 0)
+
+    play(script)
+
+
 def test_the_page_is_served_when_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<!doctype html><title>పలుకు</title>", encoding="utf-8")
     (tmp_path / "sound.js").write_text("// worklet", encoding="utf-8")

@@ -200,7 +200,9 @@ class Talker:
 
     def _may_resume(self, closed: Closed) -> bool:
         if self._error is not None:
-            return self._error.code == "restarting" or self._error.retry_s is not None
+            # A seat that cannot be had just now, while the session waits; one that ended so is gone.
+            transient = ("restarting", "stage_lost") if self._is_resuming else ("restarting",)
+            return self._error.code in transient or self._error.retry_s is not None
         return closed.code in RESUMABLE_CODES or closed.code in HTTP_SERVER_ERRORS
 
     def _why(self, closed: Closed) -> str:
