@@ -198,10 +198,10 @@ class Talker:
         else:
             self._resuming = self._loop.create_task(self._resume())
 
-    def _may_resume(self, closed: Closed) -> bool:
+    def _may_resume(self, closed: Closed, *, is_waiting: bool = False) -> bool:
         if self._error is not None:
             # A seat that cannot be had just now, while the session waits; one that ended so is gone.
-            transient = ("restarting", "stage_lost") if self._is_resuming else ("restarting",)
+            transient = ("restarting", "stage_lost") if is_waiting else ("restarting",)
             return self._error.code in transient or self._error.retry_s is not None
         return closed.code in RESUMABLE_CODES or closed.code in HTTP_SERVER_ERRORS
 
@@ -217,7 +217,7 @@ class Talker:
             if closed is None:
                 self._tally.counts["resumes"] += 1
                 return
-            if not self._may_resume(closed) or time.monotonic() + pause_s > deadline_s:
+            if not self._may_resume(closed, is_waiting=True) or time.monotonic() + pause_s > deadline_s:
                 self._lost(f"not resumed: {self._why(closed)}")
                 return
             await asyncio.sleep(pause_s)

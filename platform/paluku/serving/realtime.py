@@ -161,9 +161,8 @@ class Talk:
 
     async def _obey(self, message: str | bytes) -> None:
         if self._admission is not None:
-            is_ascii = isinstance(message, bytes) or message.isascii()
-            num_bytes = len(message) if is_ascii else len(message.encode())
-            self._admission.message(num_bytes, self._service.clock.now())
+            data = message.encode() if isinstance(message, str) else message
+            self._admission.message(len(data), self._service.clock.now())
         async with self._order:
             await self._carry_out(self._machine.receive(message))
 

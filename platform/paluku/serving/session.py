@@ -299,7 +299,7 @@ class Session:
 
     def reopens(self) -> bool:
         """Take a good ending back when the client was gone before it was sent all; it may come again."""
-        if self.ending is None or self.ending.close_code is not CloseCode.DONE:
+        if self.ending is None or self.ending.close_code is not CloseCode.DONE or self.cut.is_set():
             return False
         unsent = [self.outbox.get_nowait() for _ in range(self.outbox.qsize())]
         if any(isinstance(event, ReplyFrame) for event in unsent):

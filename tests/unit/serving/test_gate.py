@@ -172,6 +172,7 @@ def test_new_sessions_are_bounded_in_time() -> None:
     error = refused(door, RIGHT)
     assert (error.http_status, error.code, error.retry_s) == (429, "too_many_new_sessions", 10)
     admitted(door, key=OTHER)
+    assert error.retry_s is not None
     clock.advance(error.retry_s)
     admitted(door, RIGHT).release()
     assert refused(door, RIGHT).code == "too_many_new_sessions"

@@ -16,7 +16,7 @@ from paluku.serving.events import Ending
 from paluku.serving.gate import Gate, Refused
 from paluku.serving.metrics import registry
 from paluku.streaming.ports import Conditions
-from tests.fakes.world import World, running
+from tests.fakes.world import World, running, waiting
 
 Series = dict[tuple[str, ...], float]
 
@@ -56,6 +56,7 @@ def test_sessions_seats_and_frames() -> None:
             assert of("paluku_frames_in_total") == {(): 3}
             assert of("paluku_frames_total") == {("on_time",): 3, ("late",): 0, ("lost",): 0}
             assert of("paluku_sessions_opened_total") == {(): 1}
+            waiting(session)
             session.end(Ending(CloseCode.DONE))
         assert scraped(world, gate)("paluku_sessions") == {(): 0}
 
