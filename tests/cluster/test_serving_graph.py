@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,13 @@ class Graph:
 
 
 @pytest.fixture(scope="module")
-def graph(local_ray: LocalRay, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    graph = Graph(local_ray, tmp_path_factory.mktemp("graph"))
-    graph.deploy()
-    graph.until(lambda: len(graph.standing("fixed")) == 2 and graph.standing("scaled"))
-    return graph
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    # A cluster of its own: the application would hold processors that other tests' workers wait for.
+    with LocalRay() as ray:
+        graph = Graph(ray, tmp_path_factory.mktemp("graph"))
+        graph.deploy()
+        graph.until(lambda: len(graph.standing("fixed")) == 2 and graph.standing("scaled"))
+        yield graph
 
 
 def test_every_call_reaches_the_replica_it_names(graph: Graph) -> None:
