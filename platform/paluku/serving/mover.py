@@ -35,6 +35,8 @@ log = logger(__name__)
 
 # How soon to try again when no seat is free for a session that has to move.
 RETRY_S = 0.1
+# A session leaves working seats only while fewer than these are on the move: each takes time from all.
+GENTLE_MOVES = 2
 # A new seat this close behind is brought level while the session pauses: about a tick's worth of calls.
 CLOSE_FRAMES = 1
 
@@ -73,6 +75,8 @@ class Mover:
             self._begin(session, "crash", self._recover(session))
         elif session.needs_rebuild:
             self._begin(session, "barge_in" if session.is_interrupted else "forget", self._rebuild(session))
+        elif len(self._moving) >= GENTLE_MOVES:
+            return  # its seat still works: it can wait for its turn
         elif staying is not None and not staying.issuperset(seating.lane.key):
             card = self._newest() if self._is_outdated(seating.card) else seating.card
             self._begin(session, "drain", self._move(session, card))
