@@ -1,14 +1,14 @@
 """The replicas of a stage deployment, as one ingress sees them come and go."""
 
 import asyncio
-import contextvars
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
 from paluku.log import logger
+from paluku.serving.calls import alone
 from paluku.serving.handles import HandleReplica
 from paluku.serving.ports import Member, Pressure, Replica, StageStatus
 from paluku.serving.router import Picture, watch
@@ -83,7 +83,7 @@ class AskingFleet:
 
     async def start(self, pressure: Callable[[], Pressure]) -> None:
         """Watch the replicas: `pressure` is asked before each round of `status`."""
-        self._watching = _alone(self._watch(pressure))
+        self._watching = alone(self._watch(pressure))
 
     async def stop(self) -> None:
         """Watch no more."""
@@ -107,7 +107,7 @@ class AskingFleet:
 
     def _ask(self, known: _Known, pressure: Pressure) -> None:
         known.asked_s = self._clock.now()
-        known.question = _alone(self._answer(known, pressure))
+        known.question = alone(self._answer(known, pressure))
 
     async def _answer(self, known: _Known, pressure: Pressure) -> None:
         try:
@@ -132,7 +132,7 @@ class HandleFleet(AskingFleet):
     async def start(self, pressure: Callable[[], Pressure]) -> None:
         """Find the replicas, then watch them; returns before the first is a member."""
         self._unwatch = watch(self._app, self._deployment, self)
-        self._waking = _alone(self._wake())
+        self._waking = alone(self._wake())
         await super().start(pressure)
 
     async def stop(self) -> None:
@@ -153,8 +153,3 @@ class HandleFleet(AskingFleet):
         # It has done its work by being sent; the first question proper will tell what is wrong.
         except Exception as error:  # noqa: BLE001
             log.info("a first call to %s failed (%s)", self._deployment, type(error).__name__)
-
-
-def _alone(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task that shares no request context with whoever starts it; see `HandleReplica`."""
-    return asyncio.create_task(work, context=contextvars.Context())

@@ -1,7 +1,5 @@
 """Stage replicas that run in other processes, called through Ray Serve."""
 
-import asyncio
-import contextvars
 from typing import Any
 
 import numpy as np
@@ -9,6 +7,7 @@ from ray.serve.handle import DeploymentHandle
 
 from paluku.config import resolve
 from paluku.errors import SeatsExhausted
+from paluku.serving.calls import alone
 from paluku.serving.ports import (
     LeasedBatch,
     LeaseGoneError,
@@ -79,7 +78,7 @@ class HandleReplica:
         # In an empty context: Serve gives all calls that are made in the context of one request (a
         # WebSocket's, say) one id, by which it cancels them when the request ends.
         call = self._send(method, arguments)
-        return await asyncio.create_task(call, context=contextvars.Context())
+        return await alone(call)
 
     async def _send(self, method: str, arguments: tuple[object, ...]) -> Any:
         try:

@@ -180,18 +180,20 @@ class Seats:
         """Count a seating no more, once; its lane stops with its last one. Whether it was counted still."""
         if self._given.pop(id(seating), None) is None:
             return False
-        lane, key = seating.lane, (seating.lane.key, seating.card.bundle)
-        self._ours.subtract(lane.key)
-        self._sessions[key] -= 1
-        if self._sessions[key] <= 0:
-            del self._sessions[key]
-            self._retire(lane, key)
+        self._uncount(seating.lane.key, seating.card.bundle)
         return True
 
-    def _retire(self, lane: Lane, key: tuple[tuple[str, ...], str]) -> None:
-        if self._lanes.get(key) is lane:
-            del self._lanes[key]
-        alone(lane.stop())
+    def _uncount(self, path: tuple[str, ...], bundle: str) -> None:
+        """One session fewer on a path; the lane over it stops with the last."""
+        self._ours.subtract(path)
+        self._sessions[path, bundle] -= 1
+        if self._sessions[path, bundle] <= 0:
+            del self._sessions[path, bundle]
+            self._retire((path, bundle))
+
+    def _retire(self, key: tuple[tuple[str, ...], str]) -> None:
+        if (lane := self._lanes.pop(key, None)) is not None:
+            alone(lane.stop())
 
     def lost(self, lane: Lane) -> None:
         """A lane's replica failed: its fleet is told, and nobody is seated on the lane any more."""
@@ -199,7 +201,7 @@ class Seats:
             return  # it was stopped
         self._tell(lane.lost_replica)
         for key in [key for key, known in self._lanes.items() if known is lane]:
-            self._retire(lane, key)
+            self._retire(key)
 
     def _tell(self, lost_replica: str) -> None:
         for fleet in self._fleets:
@@ -278,8 +280,7 @@ class Seats:
             if history is not None:
                 await self._on_each(fresh, lambda r: r.prime(opened[r.replica_id], history), refused)
         except BaseException:
-            self._ours.subtract(key)
-            self._sessions[key, card.bundle] -= 1
+            self._uncount(key, card.bundle)
             alone(self._close([(r, opened[r.replica_id]) for r in fresh if r.replica_id in opened]))
             raise
         leases = {**kept, **opened}
@@ -339,6 +340,7 @@ class Seats:
     def _lane(self, key: tuple[str, ...], replicas: Sequence[Replica], card: LaneCard) -> Lane:
         lane = self._lanes.get((key, card.bundle))
         if lane is None or lane.lost is not None:
+            self._retire((key, card.bundle))
             lane = self._lanes[key, card.bundle] = Lane(
                 replicas,
                 card,

@@ -410,8 +410,8 @@ _LONGEST_CHARACTER = 4
 def _transcript(tokenizer: CharTokenizer, memory: SessionMemory) -> TextStream:
     """A stream that goes on where the memory ends, perhaps inside a character."""
     stream = TextStream(tokenizer)
-    rows = memory.since(max(memory.start, memory.end - 100)).reply
-    said = [int(token) for token in rows[:, 0] if token != PAD] if rows.size else []
-    for token in said[-_LONGEST_CHARACTER:]:
-        stream.feed(token)
+    if memory.end > memory.start:
+        said = [token for token in memory.history().reply[:, 0].tolist() if token != PAD]
+        for token in said[-_LONGEST_CHARACTER:]:
+            stream.feed(token)
     return stream

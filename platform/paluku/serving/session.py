@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,13 +17,11 @@ from paluku.streaming.alignment import Aligner
 from paluku.streaming.frames import Frame, FrameBuffer, FrameOverflowError
 from paluku.streaming.memory import SessionMemory
 from paluku.streaming.ports import Conditions
-from paluku.streaming.turns import Interrupt, TurnEvent, TurnTracker
+from paluku.streaming.turns import Interrupt, TurnEvent, TurnTaking, TurnTracker
 from paluku.tokens.text import TextStream
 
 # Where the probability that the user spoke in a frame will be, by session id.
 Heard = asyncio.Future[dict[str, float]]
-
-TurnTaking = Literal["semantic", "vad", "none"]
 
 # How long a model that was interrupted hears itself be silent before it may speak again: a short pause.
 HUSH_FRAMES = 5

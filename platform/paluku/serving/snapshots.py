@@ -1,7 +1,6 @@
 """Where the memory of sessions outlives the ingress that holds them."""
 
 import asyncio
-import contextvars
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from paluku.config import Config
 from paluku.errors import ServiceError
+from paluku.serving.calls import alone
 from paluku.serving.ports import Pushed
 from paluku.streaming.clock import Clock, MonotonicClock
 from paluku.streaming.memory import SessionMemory, Update
@@ -152,7 +152,7 @@ class HandleSnapshots:
         await self._call(lambda: self._forget.remote(list(tokens)))
 
     async def _call(self, send: Callable[[], Any]) -> Any:
-        call = asyncio.create_task(_sent(send), context=contextvars.Context())  # see HandleReplica
+        call = alone(_sent(send))  # see HandleReplica
         try:
             return await asyncio.wait_for(call, self._timeout_s)
         # Another process behind a port; with none running, Serve would wait until there is one.

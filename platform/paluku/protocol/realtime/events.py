@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Container
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from paluku.errors import ProtocolError
+from paluku.protocol.messages import TurnTaking
 from paluku.voices import VoiceName
 
 Event = dict[str, Any]  # one JSON object of the wire
-TurnTaking = Literal["semantic", "vad", "none"]
 
 CLIENT_EVENTS = (
     "session.update",

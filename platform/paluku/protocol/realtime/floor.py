@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paluku.protocol.messages import TurnTaking
 from paluku.protocol.realtime.audio import RATES_HZ, SAMPLE_BYTES, Ear
 from paluku.protocol.realtime.conversation import Conversation
 from paluku.protocol.realtime.events import (
@@ -21,7 +22,6 @@ from paluku.protocol.realtime.events import (
     RefusedError,
     Say,
     TakeTurns,
-    TurnTaking,
     error_event,
 )
 from paluku.protocol.realtime.pacing import Pace

@@ -6,8 +6,9 @@ effect on a model that follows no text, so they are echoed as absent whatever wa
 
 from typing import Any, Literal, NamedTuple, cast
 
+from paluku.protocol.messages import TurnTaking
 from paluku.protocol.realtime.audio import FORMATS, RATES_HZ, FormatName
-from paluku.protocol.realtime.events import Event, RefusedError, TurnTaking, object_at
+from paluku.protocol.realtime.events import Event, RefusedError, object_at
 from paluku.voices import VOICES, VoiceName
 
 # One token of a response is one frame of its sound. A response of more is ended: 2.7 minutes.
