@@ -59,6 +59,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--drains", type=int, default=0, help="scale the stages down, and up again")
     parser.add_argument("--reloads", type=int, default=0, help="serve another model of the same codec")
     parser.add_argument("--redeploys", type=int, default=0, help="of the ingress")
+    parser.add_argument("--controls", type=int, default=0, help="do nothing, and measure the silence of that")
     parser.add_argument(
         "--model", action="store_true", help="the demo's model; else stand-ins that name frames"
     )
@@ -85,6 +86,7 @@ def plan(asked: argparse.Namespace, stand: Stand) -> list[Fault]:
     faults = [Fault(f"kill {kind}", partial(strike, stand, kind, n)) for n, kind in enumerate(victims)]
     for _ in range(asked.drains):
         faults += [Fault("drain", partial(stand.scale, 1)), Fault("scale up", partial(stand.scale, 2))]
+    faults += [Fault("nothing", lambda: None) for _ in range(asked.controls)]
     faults += [Fault("reload", partial(stand.reload, n + 1)) for n in range(asked.reloads)]
     faults += [Fault("redeploy ingress", partial(stand.redeploy_ingress, n)) for n in range(asked.redeploys)]
     return faults
@@ -124,16 +126,16 @@ async def suffer(stand: Stand, asked: argparse.Namespace) -> tuple[list[Outcome]
     """Every fault under the same sessions; then what was left behind."""
     replicas = stand.replicas
     await asyncio.to_thread(replicas.wait_settled, SETTLE_TIMEOUT_S)
+    tasks = most(await samples(stand), "tasks")  # with sessions it would be theirs: they change the ingress
     async with crowd(stand.websocket_url, stand.load(), stand.sound()) as people:
         if await people.gather(asked.sessions) < asked.sessions:
             raise ServiceError(
                 f"not all of {asked.sessions} sessions were seated: {dict(people.tally.endings)}"
             )
         await asyncio.sleep(WARM_UP_S)
-        before, tasks = await asyncio.to_thread(replicas.usage), stand.stats().get("tasks", 0)
+        before = await asyncio.to_thread(replicas.usage)
         outcomes = [await endure(stand, people, fault) for fault in plan(asked, stand)]
         people_after = await asyncio.to_thread(replicas.usage)
-        grown = stand.stats().get("tasks", 0) - tasks
         await people.finish()
         leaks = [
             f"{name} {pid} has {now.fds - before[name][pid].fds} more file descriptors"
@@ -141,9 +143,10 @@ async def suffer(stand: Stand, asked: argparse.Namespace) -> tuple[list[Outcome]
             for pid, now in processes.items()
             if pid in before.get(name, {}) and now.fds > before[name][pid].fds + FD_TOLERANCE
         ]
-        if grown > TASK_TOLERANCE:
-            leaks.append(f"the ingress has {grown} more tasks")
-        return outcomes, people.tally, leaks + await seats_left(stand)
+        leaks += await seats_left(stand)
+        if (grown := most(await samples(stand), "tasks") - tasks) > TASK_TOLERANCE:
+            leaks.append(f"an ingress has {grown} more tasks")
+        return outcomes, people.tally, leaks
 
 
 async def endure(stand: Stand, people: Crowd, fault: Fault) -> Outcome:
@@ -165,13 +168,21 @@ async def seats_left(stand: Stand) -> list[str]:
     """Seats and sessions that nobody has any more and that are not free."""
     deadline_s = time.monotonic() + LEASE_PATIENCE_S
     while True:
-        # Each ingress in turn, and again.
-        stats = [await asyncio.to_thread(stand.stats) for _ in range(4)]
-        most = {what: max(each[what] for each in stats) for what in ("sessions", "seats_used")}
-        left = [f"{count} {what}" for what, count in most.items() if count]
+        stats = await samples(stand)
+        left = [f"{count} {what}" for what in ("sessions", "seats_used") if (count := most(stats, what))]
         if not left or time.monotonic() > deadline_s:
             return left
         await asyncio.sleep(1.0)
+
+
+async def samples(stand: Stand) -> list[dict[str, Any]]:
+    """What the ingresses say: each in turn, and again."""
+    return [await asyncio.to_thread(stand.stats) for _ in range(4)]
+
+
+def most(stats: Sequence[dict[str, Any]], what: str) -> int:
+    """The largest of a number among the ingresses."""
+    return max(each[what] for each in stats)
 
 
 def show(outcomes: Sequence[Outcome]) -> None:

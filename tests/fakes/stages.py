@@ -158,6 +158,7 @@ class FakeReplica:
         self.failing: set[str] = set()  # names of methods; "all" is a process that is gone
         self.attempts = 0  # steps tried
         self.priming: Callable[[], Awaitable[None]] | None = None  # what a prime waits for
+        self.stepping: Callable[[], Awaitable[None]] | None = None  # and what a step does
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -228,6 +229,8 @@ class FakeReplica:
 
     async def step(self, batch: LeasedBatch) -> Stepped:
         await self.gate.wait()
+        if self.stepping is not None:
+            await self.stepping()
         self.attempts += 1
         self._maybe_fail("step")
         status = np.zeros(len(batch.leases), np.uint8)

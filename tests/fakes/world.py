@@ -41,6 +41,22 @@ class World:
             for replica in fleet.replicas:
                 replica.priming = pass_by
 
+    def step_slowly(self, ticks: float) -> None:
+        """From now on a step takes so long on every replica there is."""
+
+        async def pass_by() -> None:
+            await self.clock.sleep_until(self.clock.now() + ticks * TICK_S)
+
+        for fleet in self.fleets:
+            for replica in fleet.replicas:
+                replica.stepping = pass_by
+
+    async def pass_slowly(self, ticks: float, parts: int = 40) -> None:
+        """Let ticks pass in so many parts each: what happens within a tick happens in its order."""
+        for _ in range(round(ticks * parts)):
+            self.clock.advance(TICK_S / parts)
+            await settle()
+
     async def tick(self, ticks: int = 1) -> None:
         """Let ticks pass, and all that they set off."""
         for _ in range(ticks):

@@ -37,6 +37,8 @@ log = logger(__name__)
 RETRY_S = 0.1
 # A session leaves working seats only while fewer than these are on the move: each takes time from all.
 GENTLE_MOVES = 2
+# How long a session that speaks can be without a frame coming back: two ticks of 40 ms.
+LANDING_S = 0.08
 # A new seat this close behind is brought level while the session pauses: about a tick's worth of calls.
 CLOSE_FRAMES = 1
 
@@ -163,6 +165,7 @@ class Mover:
             return  # tried again at the next attendance
         try:
             level = await self._catch_up(session, old, fresh, history.end, CLOSE_FRAMES)
+            await self._landing(session)
             session.is_paused = True
             await session.idle()
             await self._catch_up(session, old, fresh, level, 0)
@@ -173,6 +176,19 @@ class Mover:
             return
         self._seat(session, fresh, conditions)
         self._seats.close(old, kept=fresh)
+
+    async def _landing(self, session: Session) -> None:
+        """Wait for the moment to change seats in: a frame is back, the next sets out in most of a tick.
+
+        A client that says nothing is not waited for.
+        """
+        patience_s = self._clock.now() + LANDING_S
+        waits = [alone(session.landing()), alone(self._clock.sleep_until(patience_s))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _catch_up(self, session: Session, old: Seating, fresh: Seating, level: int, close: int) -> int:
         """Step the new seats through frames that were lived elsewhere meanwhile, each with its own input.

@@ -109,6 +109,7 @@ class Session:
         self._next_frame = memory.end
         self._idle = asyncio.Event()
         self._idle.set()
+        self._landing = asyncio.Event()  # of the next frame; a new one each time
 
     @property
     def session_id(self) -> str:
@@ -283,6 +284,8 @@ class Session:
         self.in_flight.popleft()
         if not self.in_flight:
             self._idle.set()
+        self._landing.set()
+        self._landing = asyncio.Event()
 
     def _probability(self, frame: Frame) -> float:
         """That the user spoke in a frame; what was last known when the listener is behind, or has failed."""
@@ -327,6 +330,10 @@ class Session:
     async def idle(self) -> None:
         """Return when no frame is under way."""
         await self._idle.wait()
+
+    async def landing(self) -> None:
+        """Return when the next frame has come back: it is a tick until another sets out."""
+        await self._landing.wait()
 
     def sit(self, seating: Seating) -> None:
         """Go on from these seats; what set out in vain waits again, in front."""

@@ -1,6 +1,7 @@
 """Sessions that have to go elsewhere: what the user hears of it is nothing, or a short silence."""
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack
 
 import pytest
@@ -13,7 +14,7 @@ from paluku.serving.ports import StageLostError
 from paluku.serving.service import Resume, UnknownTokenError
 from paluku.streaming.ports import Conditions
 from tests.fakes.stages import GRAPH, FakeSnapshots, fake_fleets, frame
-from tests.fakes.world import World, running, said, settle, waiting
+from tests.fakes.world import TICK_S, World, running, said, settle, waiting
 
 FUSED = ("fused",)
 
@@ -114,6 +115,34 @@ def test_a_replica_that_leaves_is_left_without_a_gap(kinds: tuple[str, ...], pos
             assert (stats["moves"]["drain"], stats["moves"]["crash"], stats["frames_late"]) == (1, 0, 0)
             await settle()
             assert all(not replica.held for fleet in world.fleets for replica in fleet.replicas)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("phase", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_move_from_working_seats_falls_between_two_ticks(phase: float) -> None:
+    async def run() -> None:
+        async with (
+            running(World(replicas=2)) as world,
+            world.service.attached(Conditions()) as session,
+        ):
+            world.step_slowly(ticks=0.1)  # through three stages: a frame is back after 0.3 ticks
+            world.prime_slowly(ticks=phase)  # so that it is ready to change seats at any phase
+            assert session.seating is not None
+            leaving = session.seating.lane.key[1]
+            came_s: list[float] = []
+            for number in range(30):
+                session.hear(frame(number), world.clock.now())
+                if number == 10:
+                    world.fleets[1].leaving.add(leaving)
+                for _ in range(40):
+                    before = session.frames_out
+                    await world.pass_slowly(1 / 40)
+                    came_s += [world.clock.now()] * (session.frames_out - before)
+            assert session.seating.lane.key[1] != leaving
+            apart = [later - earlier for earlier, later in itertools.pairwise(came_s)]
+            assert len(came_s) >= 29
+            assert max(apart) < 1.2 * TICK_S
 
     asyncio.run(run())
 
