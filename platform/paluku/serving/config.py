@@ -81,9 +81,9 @@ class ServingConfig(Config):
     # Steps more that a tick may make for a session that is behind: else one stall is late for good. More
     # than one would let whoever is behind take the time of all the others.
     catch_up: int = Field(default=1, ge=0)
-    # A step that takes longer is lost. Shorter than the sound that may wait, or else the clients would
-    # be told that they are too fast.
-    step_timeout_s: float = Field(default=1.0, gt=0)
+    # A step that takes longer is lost: its sessions are silent so long and for a move, together less than
+    # a second. Shorter than the sound that may wait, or else clients would be told that they are too fast.
+    step_timeout_s: float = Field(default=0.7, gt=0)
     open_timeout_s: float = Field(default=5.0, gt=0)
     hello_timeout_s: float = Field(default=10.0, gt=0)
     idle_timeout_s: float = Field(default=30.0, gt=0)

@@ -34,6 +34,10 @@ PRESSURE_S = 5.0
 # method: with one turn a step that arrives would wait for as many slices. An idle turn costs some 20 us.
 TURNS_PER_SLICE = 10
 
+# How long an older bundle that nobody sits on is kept: sessions are opened on what all stages hold, and
+# the other stages may take so much longer to load the newer.
+KEPT_S = 30.0
+
 WARM_UP_STEPS = 3
 _DONE = object()
 
@@ -87,6 +91,7 @@ class StageReplica:
         self._name: StageName = name
         self._config, self._clock = config, clock or MonotonicClock()
         self._generations: dict[str, Generation] = {}  # by the bundle's digest, newest last
+        self._superseded_s: dict[str, float] = {}  # since when an older one is not the newest
         self._told: deque[_Told] = deque()
         self._metrics = TickMetrics(self._clock)
         self._priming, self._loading = asyncio.Lock(), asyncio.Lock()
@@ -130,6 +135,9 @@ class StageReplica:
             folder, digest = await asyncio.to_thread(self._find, bundle)
             held = self._generations.pop(digest, None)
             self._generations[digest] = held or await asyncio.to_thread(self._load, folder)
+            now_s = self._clock.now()
+            self._superseded_s = {old: self._superseded_s.get(old, now_s) for old in self._generations}
+            del self._superseded_s[digest]
             self._tidy()
         log.info("%s serves %s newest=%s held=%d", self._name, bundle, digest[:12], len(self._generations))
 
@@ -295,10 +303,9 @@ class StageReplica:
         for generation in self._generations.values():
             for seat in generation.leases.expire():
                 generation.stage.close(seat)
-        newest = next(reversed(self._generations), "")
-        for digest in [digest for digest, held in self._generations.items() if not held.leases.sessions]:
-            if digest != newest:
-                del self._generations[digest]
+        for digest, since_s in list(self._superseded_s.items()):
+            if not self._generations[digest].leases.sessions and self._clock.now() - since_s > KEPT_S:
+                del self._generations[digest], self._superseded_s[digest]
         while self._told and self._told[0].at_s < self._clock.now() - PRESSURE_S:
             self._told.popleft()
 

@@ -237,11 +237,31 @@ def test_adjusting_reaches_the_model(bundle: Path) -> None:
     assert not np.array_equal(kept[2:], adjusted[2:])
 
 
+def test_sessions_can_be_opened_on_the_old_bundle_while_other_stages_still_load_the_new(
+    bundle: Path, better: Path
+) -> None:
+    async def run() -> None:
+        clock = FakeClock()
+        converse = replica("converse", bundle, clock)
+        old_digest, new_digest = read_bundle(bundle).digest(), read_bundle(better).digest()
+        await converse.status(CALM)
+        await converse.reconfigure({"bundle": str(better)})
+        await converse.reloaded()
+        clock.advance(20.0)
+        assert (await converse.status(CALM))["bundles"] == (old_digest, new_digest)
+        await converse.open("one", WHO, old_digest)
+        clock.advance(20.0)  # its lease has expired by now
+        assert (await converse.status(CALM))["bundles"] == (new_digest,)
+
+    done(run())
+
+
 def test_a_reload_serves_both_bundles_until_the_last_seat_of_the_old_is_free(
     bundle: Path, better: Path
 ) -> None:
     async def run() -> None:
-        converse = replica("converse", bundle)
+        clock = FakeClock()
+        converse = replica("converse", bundle, clock)
         old_digest, new_digest = read_bundle(bundle).digest(), read_bundle(better).digest()
         alone = {path: replica("converse", path) for path in (bundle, better)}
         codes = np.random.default_rng(1).integers(0, 256, (9, 8)).astype(np.int16)
@@ -264,6 +284,9 @@ def test_a_reload_serves_both_bundles_until_the_last_seat_of_the_old_is_free(
         with pytest.raises(SeatsExhausted):
             await converse.open("three", WHO, "")
         await converse.close(old)
+        for _ in range(10):  # longer than an unused one is kept
+            clock.advance(4.0)
+            assert (await converse.renew(np.array([new, late]))).all()
         assert len((await converse.status(CALM))["bundles"]) == 2
         await converse.close(late)
         assert (await converse.status(CALM))["bundles"] == (new_digest,)
@@ -284,7 +307,8 @@ def test_the_same_bundle_is_not_loaded_twice(bundle: Path, better: Path) -> None
         await encode.reloaded()
         await encode.reconfigure({"bundle": str(bundle)})  # back to what the session still sits on
         await encode.reloaded()
-        assert (await encode.status(CALM))["bundles"] == (read_bundle(bundle).digest(),)
+        digests = read_bundle(better).digest(), read_bundle(bundle).digest()
+        assert (await encode.status(CALM))["bundles"] == digests
         await step(encode, lease, 0, SOUND[0])
 
     done(run())
