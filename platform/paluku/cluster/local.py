@@ -44,6 +44,10 @@ exec {program} "$@"
 """
 
 
+# As long as a conversation can be.
+HAPROXY_PATIENCE_S = 24 * 3600
+
+
 class LocalRay:
     """`with LocalRay() as ray: ...`: a head node with HAProxy in front of Serve.
 
@@ -88,6 +92,9 @@ class LocalRay:
             "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            # Each change of ingresses starts a new HAProxy; the old one keeps its connections, and by
+            # default cuts them after two minutes. A session lasts longer.
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(HAPROXY_PATIENCE_S),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self.folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self.folder / "admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self.folder),

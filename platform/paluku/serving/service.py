@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from paluku.errors import SeatsExhausted, ServiceError
@@ -16,7 +16,7 @@ from paluku.serving.config import ServingConfig
 from paluku.serving.events import Ending
 from paluku.serving.keeper import Keeper, facts
 from paluku.serving.mover import Mover
-from paluku.serving.ports import Fleet, LaneCard, Snapshots
+from paluku.serving.ports import Fleet, LaneCard, Snapshots, StageLostError
 from paluku.serving.pressure import PressureGauge
 from paluku.serving.seating import Seating, Seats
 from paluku.serving.session import Identity, Session, hash_token
@@ -24,7 +24,7 @@ from paluku.serving.ticker import Ticker
 from paluku.streaming.alignment import Aligner
 from paluku.streaming.clock import Clock
 from paluku.streaming.frames import FrameBuffer
-from paluku.streaming.memory import SessionMemory
+from paluku.streaming.memory import SessionMemory, Update
 from paluku.streaming.metrics import TickMetrics
 from paluku.streaming.ports import Conditions
 from paluku.streaming.turns import TurnTracker
@@ -225,7 +225,7 @@ class Service:
 
     async def _go_on(self, resume: Resume, key: str) -> Session:
         here = self._sessions.get(key)
-        update = here.memory.snapshot(facts(here)) if here else await self._keeper.claim(key)
+        update = await self._newest_memory(key, here)
         if update is None:
             raise UnknownTokenError("no session is kept for this token (any more); begin a new one")
         known, memory = update.facts, self._memory()
@@ -246,6 +246,20 @@ class Service:
         session = self._seat(identity, conditions, seating, memory, first_reply=resume.next_reply)
         session.turn_taking = known["turn_taking"]
         return session
+
+    async def _newest_memory(self, key: str, here: Session | None) -> Update | None:
+        """What a session is resumed from: the copy is claimed, also of one that is here.
+
+        Its client may have been elsewhere meanwhile, and may have found no seat there: without the claim,
+        this ingress would be told that the session went on elsewhere.
+        """
+        if here is None:
+            return await self._keeper.claim(key)
+        kept = None
+        with suppress(StageLostError):  # what is here is enough
+            kept = await self._keeper.claim(key)
+        own = here.memory.snapshot(facts(here))
+        return kept if kept is not None and kept.history.end > own.history.end else own
 
     async def _take_over(
         self, here: Session, card: LaneCard, memory: SessionMemory, path: tuple[str, ...] | None

@@ -229,6 +229,51 @@ def test_a_session_outlives_its_ingress_and_nothing_is_said_twice() -> None:
     asyncio.run(run())
 
 
+def test_a_client_that_finds_no_seat_elsewhere_comes_back_and_stays() -> None:
+    async def run() -> None:
+        snapshots = FakeSnapshots()
+        async with (
+            running(World(snapshots=snapshots)) as first,
+            running(World(num_seats=1, snapshots=snapshots)) as second,
+            second.service.attached(Conditions()),
+        ):
+            async with first.service.attached(Conditions()) as session:
+                await first.talk(list(range(1, 11)), session)
+            resume = Resume(session.token, 10)
+            with pytest.raises(SeatsExhausted):
+                async with second.service.attached(Conditions(), resume):
+                    pass
+            async with first.service.attached(Conditions(), resume) as again:
+                for code in range(11, 60):  # the memory is copied several times
+                    await first.talk([code], again)
+                assert again.ending is None
+                assert again.frames_out == 49
+
+    asyncio.run(run())
+
+
+def test_a_session_that_went_on_elsewhere_is_resumed_from_there() -> None:
+    async def run() -> None:
+        fleets, snapshots = fake_fleets(4), FakeSnapshots()
+        async with (  # noqa: SIM117 (the services, then the sessions)
+            running(World(fleets=fleets, snapshots=snapshots)) as first,
+            running(World(fleets=fleets, snapshots=snapshots)) as second,
+        ):
+            async with first.service.attached(Conditions()) as session:
+                await first.talk(list(range(1, 31)), session)
+                # The old connection hangs: here nobody knows that the client has gone.
+                async with second.service.attached(Conditions(), Resume(session.token, 30)) as again:
+                    snapshots.is_failing = True  # the first ingress cannot be told
+                    await first.tick(1)
+                    snapshots.is_failing = False
+                    await second.talk(list(range(again.next_frame + 1, 61)), again)
+                lived = snapshots.kept[again.identity.key][1].end
+                async with first.service.attached(Conditions(), Resume(session.token, lived)) as last:
+                    assert last.next_frame >= lived
+
+    asyncio.run(run())
+
+
 def test_an_unknown_token_is_refused() -> None:
     async def run() -> None:
         async with running(World()) as world:
