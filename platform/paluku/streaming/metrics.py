@@ -8,8 +8,10 @@ import numpy as np
 from paluku.streaming.clock import Clock
 from paluku.units import MS_PER_S
 
-# One minute of ticks at 25 a second: enough for a p99, recent enough to act upon.
+# One minute of ticks at 25 a second: enough for a p99, recent enough to act upon. In time too: who is let in
+# depends on it, and a house that a bad minute has emptied must not stay closed for want of new ticks.
 WINDOW_TICKS = 1_500
+WINDOW_S = 60.0
 
 # Fine around the 40 ms of a tick, which is what everything is held against.
 BOUNDS_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.06, 0.08, 0.12, 0.25, 1.0)
@@ -30,15 +32,24 @@ class Histogram:
 
 
 class _Window:
-    def __init__(self, length: int) -> None:
+    """The last `length` durations, of the last minute."""
+
+    def __init__(self, length: int, clock: Clock) -> None:
         self.histogram = Histogram()
+        self._clock = clock
         self._recent_s: deque[float] = deque(maxlen=length)
+        self._at_s: deque[float] = deque(maxlen=length)
 
     def add(self, seconds: float) -> None:
         self._recent_s.append(seconds)
+        self._at_s.append(self._clock.now())
         self.histogram.add(seconds)
 
     def percentile_ms(self, percentile: int) -> float | None:
+        oldest_s = self._clock.now() - WINDOW_S
+        while self._at_s and self._at_s[0] < oldest_s:
+            self._at_s.popleft()
+            self._recent_s.popleft()
         if not self._recent_s:
             return None
         return float(np.percentile(np.fromiter(self._recent_s, float), percentile)) * MS_PER_S
@@ -53,8 +64,8 @@ class TickMetrics:
     def __init__(self, clock: Clock, window: int = WINDOW_TICKS) -> None:
         self._clock = clock
         self._length = window
-        self._ticks = _Window(window)
-        self._answers = _Window(window)
+        self._ticks = _Window(window, clock)
+        self._answers = _Window(window, clock)
         self._stages: dict[str, _Window] = {}
         self.counts: Counter[str] = Counter()
 
@@ -67,14 +78,14 @@ class TickMetrics:
 
     def staged(self, stage: str, seconds: float) -> None:
         """A stage answered a batch after so many seconds, the way there and back included."""
-        self._stages.setdefault(stage, _Window(self._length)).add(seconds)
+        self._stages.setdefault(stage, _Window(self._length, self._clock)).add(seconds)
 
     def answered(self, seconds: float) -> None:
         """A frame was answered so long after it had come."""
         self._answers.add(seconds)
 
     def answer_ms(self, percentile: int) -> float | None:
-        """A percentile of the last frames' way through the service; None before the first."""
+        """A percentile of the last minute's frames' way through the service; None without any."""
         return self._answers.percentile_ms(percentile)
 
     @property
@@ -93,7 +104,7 @@ class TickMetrics:
         return {name: window.histogram for name, window in self._stages.items()}
 
     def tick_ms(self, percentile: int) -> float | None:
-        """A percentile of the window's tick durations in milliseconds; None before the first."""
+        """A percentile of the last minute's tick durations in milliseconds; None without any."""
         return self._ticks.percentile_ms(percentile)
 
     def stage_ms(self, stage: str, percentile: int) -> float | None:

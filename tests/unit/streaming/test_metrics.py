@@ -29,3 +29,18 @@ def test_old_ticks_leave_the_window_and_stay_counted() -> None:
 
 def test_there_is_no_percentile_before_the_first_tick() -> None:
     assert TickMetrics(FakeClock()).tick_ms(50) is None
+
+
+def test_a_bad_minute_is_forgotten_when_nothing_follows_it() -> None:
+    clock = FakeClock()
+    metrics = TickMetrics(clock)
+    started_s = clock.now()
+    clock.advance(0.2)
+    metrics.ticked(started_s)
+    metrics.staged("encode", 0.2)
+    metrics.answered(0.2)
+    clock.advance(59)
+    assert metrics.tick_ms(99) == pytest.approx(200.0)
+    clock.advance(2)
+    assert metrics.tick_ms(99) is metrics.stage_ms("encode", 99) is metrics.answer_ms(50) is None
+    assert sum(metrics.tick_histogram.counts) == 1  # of all there ever were
