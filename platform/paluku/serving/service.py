@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from paluku.errors import SeatsExhausted, ServiceError
@@ -224,8 +224,8 @@ class Service:
                 self._reviving.pop(key, None)
 
     async def _go_on(self, resume: Resume, key: str) -> Session:
+        update = await self._newest_memory(key)
         here = self._sessions.get(key)
-        update = await self._newest_memory(key, here)
         if update is None:
             raise UnknownTokenError("no session is kept for this token (any more); begin a new one")
         known, memory = update.facts, self._memory()
@@ -241,28 +241,36 @@ class Service:
                 identity.session_id, conditions, card, history=memory.history(), preferred=path
             )
         else:
-            seating = await self._take_over(here, card, memory, path)
+            seating = await self._take_over(here, conditions, card, memory, path)
         self.metrics.counts["resumes"] += 1
         session = self._seat(identity, conditions, seating, memory, first_reply=resume.next_reply)
         session.turn_taking = known["turn_taking"]
         return session
 
-    async def _newest_memory(self, key: str, here: Session | None) -> Update | None:
+    async def _newest_memory(self, key: str) -> Update | None:
         """What a session is resumed from: the copy is claimed, also of one that is here.
 
         Its client may have been elsewhere meanwhile, and may have found no seat there: without the claim,
         this ingress would be told that the session went on elsewhere.
         """
-        if here is None:
-            return await self._keeper.claim(key)
         kept = None
-        with suppress(StageLostError):  # what is here is enough
+        try:
             kept = await self._keeper.claim(key)
+        except StageLostError:
+            if key not in self._sessions:
+                raise
+        if (here := self._sessions.get(key)) is None:
+            return kept
         own = here.memory.snapshot(facts(here))
         return kept if kept is not None and kept.history.end > own.history.end else own
 
     async def _take_over(
-        self, here: Session, card: LaneCard, memory: SessionMemory, path: tuple[str, ...] | None
+        self,
+        here: Session,
+        conditions: Conditions,
+        card: LaneCard,
+        memory: SessionMemory,
+        path: tuple[str, ...] | None,
     ) -> Seating:
         """Seats for a session that goes on in place of one that is here, and keeps its seats until then."""
         here.is_held = here.is_paused = True
@@ -271,7 +279,7 @@ class Service:
         try:
             seating = await self._open(
                 here.session_id,
-                here.conditions,
+                conditions,
                 card,
                 history=memory.history(),
                 old=here.seating,
