@@ -30,7 +30,7 @@ class World:
         self.fleets = fleets or fake_fleets(num_seats, replicas, kinds)
         self.snapshots = snapshots or FakeSnapshots()
         # Timeouts run on the event loop's clock: on a machine that is busy they must not strike here.
-        config = config or ServingConfig(step_timeout_s=60.0, open_timeout_s=60.0)
+        config = config or ServingConfig(step_timeout_s=60.0, lone_step_timeout_s=60.0, open_timeout_s=60.0)
         self.service = Service(self.fleets, self.snapshots, config, self.clock)
 
     def prime_slowly(self, ticks: float) -> None:

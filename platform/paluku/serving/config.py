@@ -84,6 +84,8 @@ class ServingConfig(Config):
     # A step that takes longer is lost: its sessions are silent so long and for a move, together less than
     # a second. Shorter than the sound that may wait, or else clients would be told that they are too fast.
     step_timeout_s: float = Field(default=0.7, gt=0)
+    # With no other replica to go to, waiting for one that is slow costs less than to give its seats up.
+    lone_step_timeout_s: float = Field(default=1.8, gt=0)
     open_timeout_s: float = Field(default=5.0, gt=0)
     hello_timeout_s: float = Field(default=10.0, gt=0)
     idle_timeout_s: float = Field(default=30.0, gt=0)

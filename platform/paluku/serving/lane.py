@@ -48,7 +48,7 @@ class Lane:
         card: LaneCard,
         *,
         max_in_flight: int,
-        step_timeout_s: float,
+        patience_s: Callable[[int], float],
         now: Callable[[], float],
         timed: Timed,
     ) -> None:
@@ -59,7 +59,7 @@ class Lane:
         self._names = STAGES[len(replicas)]
         self._card = card
         self._max_in_flight = max_in_flight
-        self._step_timeout_s = step_timeout_s
+        self._patience_s = patience_s  # by the stage's position: how long a step may take now
         self._now, self._timed = now, timed
         self._queues: list[asyncio.Queue[_Job]] = [asyncio.Queue() for _ in replicas]  # bounded by has_room
         self._in_flight = 0
@@ -117,7 +117,7 @@ class Lane:
         name, replica, began_s = self._names[position], self.replicas[position], self._now()
         work = replica.step(job.batch(position))
         try:
-            stepped = await call(f"replica {replica.replica_id}", work, self._step_timeout_s)
+            stepped = await call(f"replica {replica.replica_id}", work, self._patience_s(position))
         except (StageLostError, SeatsExhausted, LeaseGoneError) as error:
             self.lost_replica = replica.replica_id
             self.lost = StageLostError(str(error))

@@ -203,6 +203,11 @@ class Seats:
         for key in [key for key, known in self._lanes.items() if known is lane]:
             self._retire(key)
 
+    def _patience_s(self, position: int) -> float:
+        """How long a step of a stage may take: short where its sessions can be seated elsewhere."""
+        staying = [member for member in self._fleets[position].members if not member.is_leaving]
+        return self._config.step_timeout_s if len(staying) > 1 else self._config.lone_step_timeout_s
+
     def _tell(self, lost_replica: str) -> None:
         for fleet in self._fleets:
             fleet.lost(lost_replica)
@@ -345,7 +350,7 @@ class Seats:
                 replicas,
                 card,
                 max_in_flight=self._config.max_in_flight,
-                step_timeout_s=self._config.step_timeout_s,
+                patience_s=self._patience_s,
                 now=self._clock.now,
                 timed=self._metrics.staged,
             )

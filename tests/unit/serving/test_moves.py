@@ -70,6 +70,29 @@ def test_without_another_replica_a_session_waits_and_ends_when_none_comes_back()
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_slow_replica_is_given_up_only_where_there_is_another(replicas: int) -> None:
+    async def run() -> None:
+        config = ServingConfig(step_timeout_s=0.01, lone_step_timeout_s=60.0)
+        async with (
+            running(World(replicas=replicas, config=config)) as world,
+            world.service.attached(Conditions()) as session,
+        ):
+            await world.talk([1], session)
+            slow = world.fleets[0].replicas[0]
+            slow.gate.clear()
+            session.hear(frame(2), world.clock.now())
+            await world.tick()
+            await asyncio.sleep(0.05)  # timeouts are the event loop's
+            await world.tick(3)
+            assert world.service.stats()["moves"]["crash"] == replicas - 1
+            slow.gate.set()
+            await world.talk([3, 4, 5], session)
+            assert said(waiting(session)) == echo([1, 2, 3, 4, 5])
+
+    asyncio.run(run())
+
+
 def test_a_replacement_that_comes_in_time_takes_the_sessions_up() -> None:
     async def run() -> None:
         async with running(World()) as world, world.service.attached(Conditions()) as session:
