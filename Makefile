@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-clients fuzz lint types imports check clean distclean
+.PHONY: help setup voices demo serve test test-clients fuzz lint types imports check clean distclean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -14,9 +14,12 @@ setup: $(READY) ## virtual environment with pinned versions
 
 $(READY): pyproject.toml constraints.txt requirements-nodeps.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,voices,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
 	@touch $(READY)
+
+voices:          ## Debian's Telugu voices beside eSpeak NG: Festival, HTS (as root)
+	apt-get install -y -qq --no-install-recommends festival festival-te festvox-te-nsk htsengine
 
 demo: $(READY)  ## corpus -> codec -> S2S -> registry -> Serve -> a real-time stream
 	$(BIN)/python -m jobs.demo
@@ -31,7 +34,7 @@ test-clients: $(READY) ## stock OpenAI Realtime clients, each installed apart, a
 	$(BIN)/python -m tests.clients
 
 fuzz: $(READY)  ## 20,000 examples for every protocol (half an hour)
-	PALUKU_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest --timeout 3000 tests/unit/protocol tests/unit/serving/test_transcoding.py
+	PALUKU_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest --timeout 6000 tests/unit/protocol tests/unit/serving/test_transcoding.py tests/wire/test_native_fuzz.py
 
 lint: $(READY)  ## ruff: style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -15,7 +15,7 @@ import numpy as np
 
 from jobs.listening import RATE_HZ, SAMPLES, Heard, heard, probabilities
 from paluku.audio import read_mono, resample
-from paluku.corpus.espeak import USERS, Espeak
+from paluku.corpus.voices.cast import Cast
 from paluku.errors import exits_cleanly
 from paluku.streaming.turns import Interrupt, TurnConfig, TurnTracker
 from paluku.units import FRAME_RATE_HZ, MS_PER_S
@@ -30,11 +30,12 @@ REPLY = np.full(SAMPLES, 9_000, np.int16)
 
 def utterances(recordings: Path | None) -> Iterator[tuple[str, np.ndarray]]:
     """Kinds and waves."""
+    cast = Cast()
     lines = [line for line in PHRASES.read_text("utf-8").splitlines() if not line.startswith("#")]
     for row in csv.DictReader(lines, delimiter="\t"):
-        for voice, speed in ((voice, speed) for voice in USERS for speed in SPEEDS):
-            wave, rate_hz = Espeak().speak(row["text"], voice)
-            yield row["kind"], resample(wave, round(rate_hz * speed), RATE_HZ)
+        for voice, speed in ((voice, speed) for voice in cast.user_voices for speed in SPEEDS):
+            speech = cast.speak(row["text"], voice)
+            yield row["kind"], resample(speech.wave, round(speech.rate_hz * speed), RATE_HZ)
     for path in sorted(recordings.rglob("*.flac"))[:MAX_RECORDINGS] if recordings else ():
         yield "real", read_mono(path, RATE_HZ)[: MAX_RECORDING_S * RATE_HZ]
 

@@ -57,7 +57,11 @@ def run_path(stack: Stack, speech: Path | None) -> None:
     """Corpus to registry, each stage a job on the cluster."""
     with stage("corpus"):
         real = [f"recordings={speech}"] if speech else []
-        stack.job("build_corpus", f"{CONFIGS}/build_corpus.demo.yaml", f"out={HOME / 'corpus'}", *real)
+        utterances = [f"out={HOME / 'corpus' / 'utterances'}", "overwrite=true", *real]
+        stack.job("build_corpus", f"{CONFIGS}/build_corpus.demo.yaml", *utterances)
+    with stage("dialogues"):
+        spoken = [f"out={HOME / 'corpus' / 'dialogues'}", "overwrite=true"]
+        stack.job("build_dialogues", f"{CONFIGS}/build_dialogues.demo.yaml", *spoken)
     with stage("codec training"):
         corpus, codec = HOME / "corpus" / "utterances", HOME / "codec"
         placed = stack.train_placement()

@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # These run on the user's machine.
 NOT_JOBS = ("__init__", "submit", "stack", "demo", "serve", "keys", "stand", "bench_serve", "bench_bundle")
-NOT_JOBS += ("bench_turns", "bench_vad", "listening", "chaos", "soak")
+NOT_JOBS += ("bench_turns", "bench_vad", "listening", "chaos", "soak", "bench_corpus", "corpus_runs")
+NOT_JOBS += ("peak_memory", "voices", "say", "check_turns")
 
 # What Ray's own command line says about packaging and following the log: not the job's words.
 NOISE = re.compile(r"^\S+ \S+\s(INFO|SUCC|WARNING) \w+\.py:\d+|^Running entrypoint")

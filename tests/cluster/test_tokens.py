@@ -13,37 +13,42 @@ import torch
 from paluku import audio
 from paluku.cluster.local import LocalRay
 from paluku.codec.native import NativeCodec, NativeCodecConfig
-from paluku.corpus.config import CorpusConfig
-from paluku.corpus.planning import make_shard, plan_dialogue_shards
+from paluku.corpus.dialogues.exchanges import Chaining
+from paluku.corpus.dialogues.plans import DialoguesConfig, Texts, plan_shards
+from paluku.corpus.dialogues.rendering import Rendering
+from paluku.corpus.dialogues.shards import Making, make_shard
 from paluku.corpus.shards import SPLITS, Manifest, ShardSet, read_manifest, write_manifest
 from paluku.corpus.splits import SplitShares
-from paluku.corpus.turns import Turn
+from paluku.corpus.turns import Intent, Reply
 from paluku.registry.artefact import read_card, write_model
 from paluku.registry.models import load_codec
 from paluku.tokens.text import CharTokenizer
-from tests.fakes.synthesiser import FakeSynthesiser
+from tests.fakes.synthesiser import FakeCast
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "jobs/configs/extract_tokens.demo.yaml"
-TURNS = [Turn(f"ప్రశ్న {number}?", f"జవాబు {number}.", "t", "CC0-1.0") for number in range(10)]
+INTENTS = tuple(
+    Intent(f"t.{number}", "t", (f"ప్రశ్న {number}?",), (), (Reply(f"జవాబు {number}.", "neutral"),), "CC0-1.0")
+    for number in range(10)
+)
 
 
 def write_dialogues(folder: Path, rate_hz: int) -> Path:
-    """Ten dialogues in shards of three, without Ray."""
-    folder.mkdir()
-    shares = SplitShares(dev=0.3, test=0.1)
-    config = CorpusConfig(
-        out=folder,
-        turns=folder,
+    """Dialogues in shards of three, without Ray."""
+    making = Making(rendering=Rendering(sample_rate_hz=rate_hz))
+    config = DialoguesConfig(
+        out=str(folder),
+        cast=folder,
         dialogues=10,
         rows_per_shard=3,
-        sample_rate_hz=rate_hz,
-        shares=shares,
+        rendering=making.rendering,
+        shares=SplitShares(dev=0.3, test=0.3),
+        chaining=Chaining(lengths=(1, 1)),
         seed=1,
     )
-    synthesiser = FakeSynthesiser()
-    plans = plan_dialogue_shards(config, TURNS, synthesiser.voices)
-    outcomes = [make_shard(plan, folder, config, synthesiser) for plan in plans]
+    plans = plan_shards(config, Texts(intents=INTENTS, source="turns"), FakeCast())
+    assert {plan.split for plan in plans} == set(SPLITS)
+    outcomes = [make_shard(plan, folder, FakeCast(), making) for plan in plans]
     shards = tuple(outcome.shard for outcome in outcomes if outcome.shard is not None)
     write_manifest(folder, Manifest(kind="dialogues", config_sha256=config.recipe_sha256(), shards=shards))
     return folder
@@ -98,8 +103,8 @@ def check_codes(dialogue: dict[str, Any], row: dict[str, Any], model: NativeCode
     for channel, name in enumerate(("agent_codes", "user_codes")):
         expected = model.encode(torch.from_numpy(wave[:, channel].copy())[None, None])
         np.testing.assert_array_equal(row[name].reshape(model.num_codebooks, -1), expected[0].numpy())
-    answer = next(turn["text"] for turn in dialogue["turns"] if turn["role"] == "agent")
-    assert CharTokenizer().decode(row["text"].tolist()) == answer
+    answers = [turn["text"] for turn in dialogue["turns"] if turn["role"] == "agent"]
+    assert CharTokenizer().decode(row["text"].tolist()) == "".join(answers)
 
 
 @pytest.mark.ray

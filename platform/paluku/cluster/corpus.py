@@ -1,109 +1,305 @@
-"""Building a corpus with Ray Data: one row is the plan of a shard, one task makes it.
+"""Building a corpus with Ray Data, in phases that can each be continued after a `kill -9`.
 
-Workers write their shards straight into the (shared) folder, so nothing but plans and outcomes
-travels, and a retried task writes the same bytes again. The driver adds the manifest and only then
-gives the folder its name.
+    list     the sources' utterances, cut into parts           driver, metadata only
+    parts    decode and prepare, a task a part                 `_work/parts/`
+    decide   duplicates, splits, which row in which shard      driver, light columns only
+    shards   copy the rows, a task a shard                     `OUT/*.parquet`
+    finish   `rejects.parquet`, `manifest.json`, then `_work` goes
+
+Nothing but plans and outcomes travels. A part and a shard are pure functions of their plans and
+everything is put together in the order of the listing, so any number of workers, killed at any moment
+and started again, leave the same bytes.
 """
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from paluku.cluster.shard_tasks import carried, outcomes, plans_dataset
+from paluku.cluster.progress import Measure
+from paluku.cluster.shard_tasks import remembered, run_resumably
+from paluku.corpus.building import standing as folder
+from paluku.corpus.building.decide import Decision, ShardPlan, copy_shard, decide
+from paluku.corpus.building.listing import Listing, PartPlan, list_sources
+from paluku.corpus.building.ownership import Ownership, owning, refuse_lost
+from paluku.corpus.building.parts import PARTS, PartOutcome, make_part
+from paluku.corpus.building.preparer import preparer
+from paluku.corpus.building.standing import HASH_DIGITS, LISTING, OUTCOMES, WORK, Standing
 from paluku.corpus.config import CorpusConfig
-from paluku.corpus.espeak import Espeak
-from paluku.corpus.planning import (
-    Reject,
-    ShardOutcome,
-    ShardPlan,
-    make_shard,
-    plan_dialogue_shards,
-    plan_utterance_shards,
+from paluku.corpus.download import NotFetched
+from paluku.corpus.preparation.quality import Reject
+from paluku.corpus.shards import (
+    MANIFEST,
+    Manifest,
+    ShardInfo,
+    write_manifest,
+    write_shard,
+    write_table,
 )
-from paluku.corpus.shards import SPLITS, Kind, Manifest, hours, write_manifest, write_table
-from paluku.corpus.turns import read_turns
+from paluku.corpus.sources.config import SourceConfig, open_source
+from paluku.corpus.sources.port import Source
+from paluku.corpus.sources.tree import CorpusFolder
+from paluku.corpus.storage import Place
+from paluku.corpus.utterance import Utterance
 from paluku.errors import CorpusError
-from paluku.registry.artefact import appearing_whole, sha256_file
+from paluku.log import logger
 
 REJECTS = "rejects.parquet"
-REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "split", "reason", "detail")])
+REJECT_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("duration_s", pa.float32()),
+    ]
+)
+MB = 1e6
+SECONDS_PER_MINUTE = 60
+
+log = logger("corpus")
 
 
-class Manifests(NamedTuple):
-    """What a build leaves in `out/utterances` and `out/dialogues`."""
+class BuildPlan(NamedTuple):
+    """What a build would do."""
 
-    utterances: Manifest
-    dialogues: Manifest
+    listing: Listing
+    standing: Standing | None  # not known while a source is to be fetched
+    parts_done: int
+    to_fetch: tuple[tuple[str, str], ...] = ()  # sources that are not (all) there, and what a build gets
 
 
-def build(config: CorpusConfig) -> Manifests:
-    """List, decode or speak, check, and write both corpora; each folder appears whole or not at all.
+class _Present:
+    """A source as far as it is there; what a build would fetch or unpack is noted in `to_fetch`."""
+
+    def __init__(self, config: SourceConfig, to_fetch: list[tuple[str, str]]) -> None:
+        looking = isinstance(config, CorpusFolder)
+        self._inner = open_source(config.model_copy(update={"only_look": True}) if looking else config)
+        self._to_fetch = to_fetch
+
+    @property
+    def name(self) -> str:
+        """The inner source's."""
+        return self._inner.name
+
+    @property
+    def licence(self) -> str:
+        """The inner source's."""
+        return self._inner.licence
+
+    def iterate(self) -> Iterator[Utterance]:
+        """What can be listed."""
+        try:
+            yield from self._inner.iterate()
+        except NotFetched as error:
+            self._to_fetch.append((self.name, str(error)))
+
+
+def plan(config: CorpusConfig) -> BuildPlan:
+    """List the sources and look at the place; nothing is written, fetched or unpacked.
 
     Raises:
-        CorpusError: when a source is missing or broken, or too many of its items were rejected.
-        StorageError: when the place is full or read-only.
+        CorpusError: when a source is missing or broken.
+        StorageError: when the place cannot be reached.
     """
-    turns, voices = read_turns(config.turns), Espeak().voices
-    parents = {"turns": sha256_file(config.turns)[:16]}
-    utterances = plan_utterance_shards(config, turns, voices)
-    dialogues = plan_dialogue_shards(config, turns, voices)
-    return Manifests(
-        _build(config, "utterances", utterances, parents),
-        _build(config, "dialogues", dialogues, parents),
-    )
+    out, to_fetch = Place.of(config.out), list[tuple[str, str]]()
+    sources = [_Present(source, to_fetch) for source in config.all_sources]
+    try:
+        listing = _listed(config, sources)
+    except CorpusError:
+        if len(to_fetch) < len(sources):
+            raise
+        listing = Listing(sha256="", parts=())  # every source was gone through: there is nothing yet
+    if to_fetch:
+        return BuildPlan(listing, None, 0, tuple(to_fetch))
+    key = folder.key_of(config, listing)
+    done = remembered(_texts(listing.parts), out / WORK / OUTCOMES) if folder.work_key(out) == key else {}
+    return BuildPlan(listing, folder.standing(out, key), len(done))
 
 
-def _build(config: CorpusConfig, kind: Kind, plans: Sequence[ShardPlan], parents: dict[str, str]) -> Manifest:
-    with appearing_whole(config.out / kind) as partial:
-        done = _run(plans, partial, config)
-        rejects = [reject for outcome in done for reject in outcome.rejects]
-        _refuse_too_many(rejects, sum(len(plan.items) for plan in plans), kind, config)
-        table = pa.Table.from_pylist([reject.model_dump() for reject in rejects], schema=REJECT_SCHEMA)
-        write_table(partial / REJECTS, table)
-        manifest = _manifest(done, kind, config, parents)
-        write_manifest(partial, manifest)
+def build(config: CorpusConfig) -> Manifest:
+    """Build the corpus, or continue it, or keep it when it is there already.
+
+    Raises:
+        CorpusError: when a source is missing or broken, too many items were rejected, another build is at
+            work in `out`, or it holds another corpus and `overwrite` is not set.
+        StorageError: when the place is full, read-only or out of reach; what is done stays done.
+    """
+    out = Place.of(config.out)
+    if out.exists(MANIFEST):
+        found = folder.standing(out, folder.key_of(config, _list(config)))
+        if found is Standing.DONE:
+            log.info("out=%s is whole and of these settings: kept as it is", out)
+            return folder.kept(out)
+        if found is Standing.OTHER and not config.overwrite:
+            folder.refuse_other(out)
+    with owning(out / WORK) as ownership:
+        listing = _list(config, out / WORK)
+        key = folder.key_of(config, listing)
+        _say(folder.standing(out, key), out)
+        ownership.refuse_lost()
+        work = folder.begin_work(out, key)
+        return _build(config, listing, out, work, ownership)
+
+
+def _build(config: CorpusConfig, listing: Listing, out: Place, work: Place, ownership: Ownership) -> Manifest:
+    parts = _make_parts(config, listing, work, ownership.id)
+    rejects = [reject for part in parts for reject in part.rejects]
+    _refuse_too_many(rejects, sum(part.rows for part in parts), config)
+    decision = decide([part.path for part in parts], work, config.shares, config.seed, config.shard_mb * MB)
+    rejects += decision.duplicates
+    ownership.refuse_lost()
+    shards = _make_shards(config, decision, out, work, ownership.id)
+    ownership.refuse_lost()
+    folder.refuse_changed(out, shards)
+    rows = [reject.model_dump() for reject in rejects]
+    write_table(out, REJECTS, pa.Table.from_pylist(rows, schema=REJECT_SCHEMA))
+    counts = sum((Counter(part.counts) for part in parts), Counter[str]())
+    manifest = _manifest(config, listing, decision, shards, rejects, dict(sorted(counts.items())))
+    write_manifest(out, manifest)
+    ownership.remove_work()
     return manifest
 
 
-def _run(plans: Sequence[ShardPlan], folder: Path, config: CorpusConfig) -> list[ShardOutcome]:
-    """The outcomes, in the order of the plans."""
-    make = functools.partial(_make, folder=str(folder), config=config.model_dump_json())
-    dataset = plans_dataset([plan.model_dump_json() for plan in plans]).map(functools.partial(carried, make))
-    return [ShardOutcome.model_validate_json(outcome) for outcome in outcomes(dataset)]
+def _list(config: CorpusConfig, work: Place | None = None) -> Listing:
+    return _listed(config, [open_source(source) for source in config.all_sources], work)
 
 
-def _make(plan: str, *, folder: str, config: str) -> str:
+def _listed(config: CorpusConfig, sources: Iterable[Source], work: Place | None = None) -> Listing:
+    part_s = config.part_minutes * SECONDS_PER_MINUTE
+    return list_sources(sources, part_s, work, folder.maker_of(config))
+
+
+def _say(found: Standing, out: Place) -> None:
+    if found is Standing.UNFINISHED:
+        if out.exists(MANIFEST):
+            log.warning("out=%s lacks shards that its manifest names: made again", out)
+        else:
+            log.info("out=%s holds an unfinished build of these settings: continued", out)
+    elif found is Standing.OUTDATED:
+        log.warning("out=%s holds an unfinished build of other settings: begun anew", out)
+    elif found is Standing.OTHER:
+        log.warning("out=%s holds another corpus: it is replaced once all parts are made", out)
+
+
+def _texts(plans: Iterable[PartPlan | ShardPlan]) -> list[str]:
+    return [plan.model_dump_json() for plan in plans]
+
+
+def _make_parts(config: CorpusConfig, listing: Listing, work: Place, owner: str) -> list[PartOutcome]:
+    stamps = work.stamps(PARTS)
+
+    def holds(outcome: str) -> bool:
+        part = PartOutcome.model_validate_json(outcome)
+        return folder.is_there(stamps, part.path, part.num_bytes)
+
+    settings = config.located().model_dump_json()
+    make = functools.partial(_part, work=work.where, config=settings, owner=owner)
+    outcomes = _run(config, "parts", listing.parts, make, work, holds, _part_measure)
+    return [PartOutcome.model_validate_json(outcome) for outcome in outcomes]
+
+
+def _make_shards(
+    config: CorpusConfig, decision: Decision, out: Place, work: Place, owner: str
+) -> list[ShardInfo]:
+    stamps = out.stamps()
+
+    def holds(outcome: str) -> bool:
+        shard = ShardInfo.model_validate_json(outcome)
+        return folder.is_there(stamps, shard.path, shard.num_bytes)
+
+    known = remembered(_texts(decision.shards), work / OUTCOMES, holds).values()
+    out.delete(MANIFEST)  # of what is replaced: from here on the folder is not whole
+    folder.sweep(out, keep={ShardInfo.model_validate_json(outcome).path for outcome in known})
+    make = functools.partial(_shard, work=work.where, out=out.where, owner=owner)
+    outcomes = _run(config, "shards", decision.shards, make, work, holds)
+    return [ShardInfo.model_validate_json(outcome) for outcome in outcomes]
+
+
+def _run(
+    config: CorpusConfig,
+    label: str,
+    plans: Sequence[PartPlan | ShardPlan],
+    make: Callable[[str], str],
+    work: Place,
+    holds: Callable[[str], bool],
+    measure: Callable[[str], Measure] | None = None,
+) -> list[str]:
+    remember, cpus = (work / OUTCOMES).where, config.cpus_per_task
+    return run_resumably(
+        _texts(plans), make, remember, label, cpus_per_task=cpus, measure=measure, holds=holds
+    )
+
+
+def _part(text: str, *, work: str, config: str, owner: str) -> str:
     """One task."""
+    part, place = PartPlan.model_validate_json(text), Place.of(work)
+    refuse_lost(place, owner)
+    outcome = make_part(part, place, _preparer(config))
+    refuse_lost(place, owner)
+    return outcome.model_dump_json()
+
+
+@functools.lru_cache(maxsize=1)
+def _preparer(config: str) -> Callable[[Utterance], Iterator[dict[str, Any] | Reject]]:
+    """One a worker process: the models in it are loaded once."""
     settings = CorpusConfig.model_validate_json(config)
-    return make_shard(ShardPlan.model_validate_json(plan), Path(folder), settings, Espeak()).model_dump_json()
+    return preparer(settings.preparation, settings.all_sources)
 
 
-def _refuse_too_many(rejects: Sequence[Reject], items: int, kind: Kind, config: CorpusConfig) -> None:
-    if len(rejects) <= config.max_reject_share * items and len(rejects) < items:
+def _shard(text: str, *, work: str, out: str, owner: str) -> str:
+    """One task."""
+    shard = ShardPlan.model_validate_json(text)
+    rows = _while_owned(copy_shard(shard, Place.of(work)), Place.of(work), owner)
+    return write_shard(out, "utterances", shard.split, shard.number, rows).model_dump_json()
+
+
+def _while_owned(rows: Iterable[dict[str, Any]], work: Place, owner: str) -> Iterator[dict[str, Any]]:
+    """The rows; a shard's file gets its name after the last, and that name may be another build's by then."""
+    refuse_lost(work, owner)
+    yield from rows
+    refuse_lost(work, owner)
+
+
+def _part_measure(outcome: str) -> Measure:
+    part = PartOutcome.model_validate_json(outcome)
+    return Measure(audio_s=part.audio_s, rejects=len(part.rejects))
+
+
+def _refuse_too_many(rejects: Sequence[Reject], rows: int, config: CorpusConfig) -> None:
+    """What was made stays: with a higher share, or better files, the build goes on from here."""
+    items = rows + len(rejects)
+    if rows and len(rejects) <= config.max_reject_share * items:
         return
     counts = ", ".join(
         f"{count} {reason}" for reason, count in Counter(r.reason for r in rejects).most_common()
     )
-    first = f"{rejects[0].id} ({rejects[0].detail})"
+    first = f"{rejects[0].id} ({rejects[0].detail})" if rejects else "none"
     raise CorpusError(
-        f"{len(rejects)} of {items} {kind} were rejected: {counts}; max_reject_share allows "
+        f"{len(rejects)} of {items} utterances were rejected: {counts}; max_reject_share allows "
         f"{config.max_reject_share:.0%}. Mend or remove them, first {first}, or raise max_reject_share"
     )
 
 
 def _manifest(
-    done: Sequence[ShardOutcome], kind: Kind, config: CorpusConfig, parents: dict[str, str]
+    config: CorpusConfig,
+    listing: Listing,
+    decision: Decision,
+    shards: Sequence[ShardInfo],
+    rejects: Sequence[Reject],
+    counts: dict[str, int],
 ) -> Manifest:
-    samples = {split: [o.num_samples for o in done if o.split == split] for split in SPLITS}
     return Manifest(
-        kind=kind,
+        kind="utterances",
         config_sha256=config.recipe_sha256(),
-        parents=parents,
-        shards=tuple(outcome.shard for outcome in done if outcome.shard is not None),
-        hours={split: hours(samples[split], config.sample_rate_hz) for split in SPLITS},
-        rejects=dict(Counter(reject.reason for outcome in done for reject in outcome.rejects)),
+        recipe=config.recipe,
+        parents={LISTING: listing.sha256[:HASH_DIGITS]},
+        shards=tuple(shards),
+        hours=decision.hours,
+        breakdown=decision.breakdown,
+        licences=decision.licences,
+        rejects=dict(Counter(reject.reason for reject in rejects)),
+        counts=counts,
     )

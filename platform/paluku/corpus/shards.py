@@ -3,12 +3,14 @@
     FOLDER/train-00000.parquet    rows of one split, in row groups of `ROWS_PER_GROUP`
     FOLDER/manifest.json          written last: a folder without it is not whole
 
-Three kinds share the form: utterances (one mono FLAC a row), dialogues (one two-channel FLAC a row,
-channel 0 the reply, channel 1 the user) and tokens (codes and text, one token a frame).
+A folder is a local path or a URI (`corpus.storage`). Three kinds share the form: utterances (one mono
+FLAC a row), dialogues (one two-channel FLAC a row, channel 0 the reply, channel 1 the user) and tokens
+(codes and text, one token a frame).
 """
 
 import functools
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,20 +21,36 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from paluku.config import Config
-from paluku.errors import CorpusError, StorageError
+from paluku.corpus.storage import Place
+from paluku.errors import ConfigError, CorpusError
 
 MANIFEST = "manifest.json"
+SCHEMA_VERSION = 2
 
 # Row groups are the unit of random access: 64 dialogues of 8 s are about 8 MB of FLAC.
 ROWS_PER_GROUP = 64
 CACHED_GROUPS = 8
+READ_BLOCK_BYTES = 1 << 20
+
+# FLAC and hashes do not shrink, and no two are the same: neither is worth a compressor or a dictionary.
+INCOMPRESSIBLE = ("audio", "fingerprint")
 
 Kind = Literal["utterances", "dialogues", "tokens"]
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+AnyFolder = Path | str | Place
 
+WORD = pa.struct([("text", pa.string()), ("start_s", pa.float32()), ("end_s", pa.float32())])
 TURN = pa.struct(
-    [("role", pa.string()), ("text", pa.string()), ("start_s", pa.float32()), ("end_s", pa.float32())]
+    [
+        ("role", pa.string()),
+        ("text", pa.string()),
+        ("start_s", pa.float32()),
+        ("end_s", pa.float32()),
+        ("kind", pa.string()),  # turn, backchannel, interruption, cut
+        ("words", pa.list_(WORD)),
+        ("is_timed", pa.bool_()),  # the words stand where the engine says; else estimated
+    ]
 )
 
 SCHEMAS: dict[Kind, pa.Schema] = {
@@ -45,9 +63,21 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("text", pa.string()),
             ("language", pa.string()),
             ("speaker", pa.string()),
+            ("gender", pa.string()),
             ("source", pa.string()),
             ("licence", pa.string()),
             ("split", pa.string()),
+            ("origin", pa.string()),  # path, or voice:NAME
+            ("start_s", pa.float32()),  # in the origin, as end_s
+            ("end_s", pa.float32()),
+            ("source_rate_hz", pa.int32()),
+            ("snr_db", pa.float32()),
+            ("bandwidth_hz", pa.int32()),
+            ("clipped_share", pa.float32()),
+            ("silence_share", pa.float32()),
+            ("loudness_lufs", pa.float32()),  # before normalisation
+            ("gain_db", pa.float32()),
+            ("fingerprint", pa.binary()),
         ]
     ),
     "dialogues": pa.schema(
@@ -58,7 +88,10 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("num_samples", pa.int64()),
             ("voice", pa.string()),
             ("style", pa.string()),
+            ("user_voice", pa.string()),
+            ("intents", pa.list_(pa.string())),
             ("turns", pa.list_(TURN)),
+            ("augmentation", pa.string()),  # JSON
             ("source", pa.string()),
             ("licence", pa.string()),
             ("split", pa.string()),
@@ -92,13 +125,17 @@ class ShardInfo(Config):
 class Manifest(Config):
     """What a shard folder says of itself."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     kind: Kind
     config_sha256: str
+    recipe: dict[str, Any] = Field(default_factory=dict)  # the configuration, without the place written to
     parents: dict[str, str] = Field(default_factory=dict)
     shards: tuple[ShardInfo, ...]
     hours: dict[Split, float] = Field(default_factory=dict)
-    rejects: dict[str, int] = Field(default_factory=dict)
+    breakdown: dict[str, dict[str, float]] = Field(default_factory=dict)  # hours by language, source, ...
+    licences: dict[str, str] = Field(default_factory=dict)  # of each source
+    rejects: dict[str, int] = Field(default_factory=dict)  # by reason
+    counts: dict[str, int] = Field(default_factory=dict)  # rows of which something else is worth knowing
 
     @property
     def hash(self) -> str:
@@ -110,78 +147,128 @@ class Manifest(Config):
         return sum(shard.rows for shard in self.shards if split in (None, shard.split))
 
 
+class ShardWriter:
+    """One shard, row by row, in bounded memory: `with place.writing(name) as sink: ShardWriter(sink, kind)`.
+
+    The same rows give the same bytes. Lists of codes may be given as numpy arrays.
+    """
+
+    def __init__(self, sink: Any, schema: pa.Schema, rows_per_group: int = ROWS_PER_GROUP) -> None:
+        names = leaves(schema)
+        compressible = [name for name in names if name not in INCOMPRESSIBLE]
+        self._schema, self._rows_per_group = schema, rows_per_group
+        self._waiting: list[dict[str, Any]] = []
+        compression = {name: "ZSTD" if name in compressible else "NONE" for name in names}
+        self._parquet = pq.ParquetWriter(
+            sink,
+            schema,
+            compression=compression,  # pyright: ignore[reportArgumentType] (a dictionary, too)
+            use_dictionary=compressible,  # pyright: ignore[reportArgumentType] (a list of columns, too)
+            write_statistics=compressible,  # pyright: ignore[reportArgumentType]
+        )
+        self.rows = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more row; columns that it has and the schema has not are left out."""
+        self._waiting.append(dict(row))
+        self.rows += 1
+        if len(self._waiting) == self._rows_per_group:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what waits, and the file's end."""
+        self._flush()
+        self._parquet.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._parquet.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
+            self._waiting = []
+
+
+def leaves(schema: pa.Schema) -> list[str]:
+    """Parquet's paths of a schema's columns, nested ones too: `turns.list.element.text`."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), buffer)
+    parquet = pq.ParquetFile(pa.BufferReader(buffer.getvalue())).schema
+    return [parquet.column(number).path for number in range(len(parquet))]
+
+
+def shard_name(split: Split, number: int) -> str:
+    """Its file below the folder."""
+    return f"{split}-{number:05d}.parquet"
+
+
 def write_shard(
-    folder: Path, kind: Kind, split: Split, number: int, rows: Sequence[Mapping[str, Any]]
+    folder: AnyFolder, kind: Kind, split: Split, number: int, rows: Iterable[Mapping[str, Any]]
 ) -> ShardInfo:
-    """Write one shard into an existing folder; the file appears whole or not at all.
+    """Write one shard; the file appears whole or not at all. Rows may be given one by one.
 
     The same rows give the same bytes. Lists of codes may be given as numpy arrays.
 
     Raises:
         StorageError: when the place cannot be written (full, read-only).
     """
-    path = folder / f"{split}-{number:05d}.parquet"
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMAS[kind])
-    write_table(path, table)
-    return ShardInfo(
-        path=path.name,
-        rows=len(rows),
-        num_bytes=path.stat().st_size,
-        sha256=_sha256(path),
-        split=split,
-    )
+    path = shard_name(split, number)
+    with Place.of(folder).writing(path) as sink:
+        writer = ShardWriter(sink, SCHEMAS[kind])
+        for row in rows:
+            writer.add(row)
+        writer.close()
+    return ShardInfo(path=path, rows=writer.rows, num_bytes=sink.num_bytes, sha256=sink.sha256, split=split)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(folder: AnyFolder, name: str, table: pa.Table) -> None:
     """Write a Parquet file that appears whole or not at all.
 
     Raises:
         StorageError: when the place cannot be written (full, read-only).
     """
-    partial = path.with_suffix(".partial")
-    try:
-        pq.write_table(table, partial, row_group_size=ROWS_PER_GROUP, compression="zstd")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} cannot be written ({error}); free space or choose another folder"
-        ) from error
+    with Place.of(folder).writing(name) as sink:
+        pq.write_table(table, sink, compression="zstd")
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: AnyFolder, manifest: Manifest) -> None:
     """Declare the folder whole. To be called last.
 
     Raises:
         StorageError: when the place cannot be written (full, read-only).
     """
-    partial = folder / f"{MANIFEST}.partial"
-    try:
-        partial.write_text(manifest.to_json(), encoding="utf-8")
-        partial.replace(folder / MANIFEST)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(
-            f"{folder} cannot be written ({error}); free space or choose another folder"
-        ) from error
+    Place.of(folder).write_bytes(MANIFEST, manifest.to_json().encode())
 
 
-def read_manifest(folder: Path, kind: Kind | None = None) -> Manifest:
+def read_manifest(folder: AnyFolder, kind: Kind | None = None) -> Manifest:
     """The manifest alone.
 
     Raises:
-        CorpusError: when the folder is not whole, or holds another kind.
+        CorpusError: when the folder is not whole, holds another kind, or an older version wrote it.
         ConfigError: when the manifest does not fit this version's schema.
+        StorageError: when the place cannot be reached.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
+    place = Place.of(folder)
+    if not place.exists(MANIFEST):
         raise CorpusError(
-            f"{folder} holds no {MANIFEST}: it is no corpus, or was not written whole; build it again"
+            f"{place} holds no {MANIFEST}: it is no corpus, or was not written whole; build it again"
         )
-    manifest = Manifest.from_file(path)
+    manifest = _parsed(place.read_bytes(MANIFEST), place)
     if kind is not None and manifest.kind != kind:
-        raise CorpusError(f"{folder} holds {manifest.kind}, not {kind}; give the folder of the {kind}")
+        raise CorpusError(f"{place} holds {manifest.kind}, not {kind}; give the folder of the {kind}")
     return manifest
+
+
+def _parsed(data: bytes, place: Place) -> Manifest:
+    name = place.named(MANIFEST)
+    try:
+        text = data.decode()
+        values = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} is not JSON ({error}); it may be half-written: build it again") from error
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version < SCHEMA_VERSION:
+        raise CorpusError(
+            f"{place} was written in schema {version}, this version reads {SCHEMA_VERSION}; build it again"
+        )
+    return Manifest.from_json(text, name)
 
 
 class ShardSet:
@@ -190,11 +277,13 @@ class ShardSet:
     Raises:
         CorpusError: when the folder is not whole, holds another kind, has no rows in the split, or a
             shard is missing or of another size than the manifest says.
+        StorageError: when the place cannot be reached.
     """
 
-    def __init__(self, folder: Path, kind: Kind, split: Split) -> None:
+    def __init__(self, folder: Path | str, kind: Kind, split: Split) -> None:
         self.folder, self.split = folder, split
-        self.manifest = read_manifest(folder, kind)
+        self._place = Place.of(folder)
+        self.manifest = read_manifest(self._place, kind)
         self._shards = [s for s in self.manifest.shards if s.split == split and s.rows]
         if not self._shards:
             raise CorpusError(
@@ -232,17 +321,17 @@ class ShardSet:
             CorpusError: when a shard was damaged or exchanged.
         """
         for shard in self._shards:
-            if (actual := _sha256(self.folder / shard.path)) != shard.sha256:
+            if (actual := _sha256(self._place, shard.path)) != shard.sha256:
                 raise CorpusError(
-                    f"{self.folder / shard.path} has sha256 {actual[:12]}, its manifest says "
+                    f"{self._place.named(shard.path)} has sha256 {actual[:12]}, its manifest says "
                     f"{shard.sha256[:12]}; it is damaged or was exchanged: build the corpus again"
                 )
 
     def _check_size(self, shard: ShardInfo) -> None:
-        path = self.folder / shard.path
-        if not path.is_file():
+        path, actual = self._place.named(shard.path), self._place.size(shard.path)
+        if actual is None:
             raise CorpusError(f"{path} is missing; fetch the whole folder again, or build it again")
-        if (actual := path.stat().st_size) != shard.num_bytes:
+        if actual != shard.num_bytes:
             raise CorpusError(
                 f"{path} has {actual} bytes, its manifest says {shard.num_bytes}; fetch or build it again"
             )
@@ -260,11 +349,12 @@ class ShardSet:
             raise CorpusError(f"{self.folder} is damaged (row {index}: {error}); build it again") from error
 
     def _read_group(self, place: int, group: int) -> pa.Table:
-        path = self.folder / self._shards[place].path
+        name = self._shards[place].path
         try:
-            with pq.ParquetFile(path) as file:
+            with self._place.open_input(name) as source, pq.ParquetFile(source) as file:
                 return file.read_row_group(group)
         except (OSError, pa.ArrowException) as error:
+            path = self._place.named(name)
             raise CorpusError(f"{path} cannot be read ({error}); fetch or build it again") from error
 
 
@@ -279,6 +369,9 @@ def hours(lengths: Iterable[int], rate_hz: int) -> float:
     return round(sum(lengths) / rate_hz / 3600, 6)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(place: Place, name: str) -> str:
+    sha = hashlib.sha256()
+    with place.open_input(name) as file:
+        while block := file.read(READ_BLOCK_BYTES):
+            sha.update(block)
+    return sha.hexdigest()

@@ -1,36 +1,25 @@
 """Voice activity: how likely the newest sound of each session holds speech.
 
-Silero VAD (https://github.com/snakers4/silero-vad, MIT), its ONNX file run by onnxruntime: no torch.
-
-The model judges windows of 512 samples at 16 kHz (32 ms) behind 64 samples of context. A frame of 40 ms
-is 640 samples, so each frame gives one window, its newest 576 samples: 4 ms of each frame are not
-heard. Windows cut without a gap would cost 1.25 windows a tick, hear a frame up to 24 ms late, and find
-less. WebRTC's detector is cheaper, but takes 6 % of 20 dB and 40 % of 5 dB pink noise for speech, where
-this one takes none, and misses more: docs/benchmarks/2026-11-21-turns.md.
+The model is `paluku.silero`'s. A frame of 40 ms is 640 samples, so each frame gives one window, its
+newest 576 samples (512 and their context): 4 ms of each frame are not heard. Windows cut without a gap
+would cost 1.25 windows a tick, hear a frame up to 24 ms late, and find less. WebRTC's detector is
+cheaper, but takes 6 % of 20 dB and 40 % of 5 dB pink noise for speech, where this one takes none, and
+misses more: docs/benchmarks/2026-11-21-turns.md.
 
 One tick costs 0.2 ms for 1 session, 1 ms for 12, 6 ms for 100, mostly outside Python's lock: `VadWorker`
 spends it in a thread of its own while the stages step the same frames.
 """
 
 import asyncio
-import importlib.util
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import onnxruntime
 import soxr
 
 from paluku.audio import from_pcm16
-from paluku.errors import ServiceError
-
-MODEL_RATE_HZ = 16_000
-_CONTEXT_SAMPLES, _WINDOW_SAMPLES = 64, 512
-_HEARD_SAMPLES = _CONTEXT_SAMPLES + _WINDOW_SAMPLES
-_STATE_SHAPE = (2, 128)  # an LSTM's two vectors
-_FILE = "data/silero_vad_16k_op15.onnx"
+from paluku.silero import HEARD_SAMPLES, MODEL_RATE_HZ, STATE_SHAPE, StepModel
 
 # Ticks that may wait for the thread: behind them a session keeps the probability it had.
 MAX_WAITING = 4
@@ -62,7 +51,7 @@ class SileroVad:
 
     def __init__(self, sample_rate_hz: int) -> None:
         self._rate_hz = sample_rate_hz
-        self._model = _load(_model_file())
+        self._model = StepModel()
         self._ears: dict[str, _Ear] = {}
 
     def probabilities(self, frames: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -70,15 +59,11 @@ class SileroVad:
         if not frames:
             return {}
         ears = [self._hear(key, pcm) for key, pcm in frames.items()]
-        feed = {
-            "input": np.stack([ear.newest for ear in ears]),
-            "state": np.stack([ear.state for ear in ears], axis=1),
-            "sr": np.array(MODEL_RATE_HZ, np.int64),
-        }
-        speech, state = (np.asarray(output) for output in self._model.run(None, feed))
+        newest = np.stack([ear.newest for ear in ears])
+        speech, state = self._model.step(newest, np.stack([ear.state for ear in ears], axis=1))
         for row, (key, ear) in enumerate(zip(frames, ears, strict=True)):
             self._ears[key] = ear._replace(state=state[:, row])
-        return dict(zip(frames, speech[:, 0].tolist(), strict=True))
+        return dict(zip(frames, speech.tolist(), strict=True))
 
     def forget(self, key: str) -> None:
         """Drop a session's state."""
@@ -87,16 +72,16 @@ class SileroVad:
     def _hear(self, key: str, pcm: np.ndarray) -> _Ear:
         ear = self._ears.get(key) or self._fresh()
         # No more of a long frame than is heard need be converted, unless a resampler counts on it.
-        wave = from_pcm16(pcm if ear.resampler else pcm[-_HEARD_SAMPLES:])
+        wave = from_pcm16(pcm if ear.resampler else pcm[-HEARD_SAMPLES:])
         if ear.resampler:
             wave = ear.resampler.resample_chunk(wave)
-        return ear._replace(newest=np.concatenate([ear.newest, wave])[-_HEARD_SAMPLES:])
+        return ear._replace(newest=np.concatenate([ear.newest, wave])[-HEARD_SAMPLES:])
 
     def _fresh(self) -> _Ear:
         resampler = None
         if self._rate_hz != MODEL_RATE_HZ:
             resampler = soxr.ResampleStream(self._rate_hz, MODEL_RATE_HZ, 1, dtype="float32", quality="LQ")
-        return _Ear(np.zeros(_STATE_SHAPE, np.float32), np.zeros(_HEARD_SAMPLES, np.float32), resampler)
+        return _Ear(np.zeros(STATE_SHAPE, np.float32), np.zeros(HEARD_SAMPLES, np.float32), resampler)
 
 
 class VadWorker:
@@ -142,20 +127,3 @@ class VadWorker:
         self._waiting -= 1
         if not answer.cancelled() and answer.exception() is None:
             self._last = answer.result()
-
-
-def _model_file() -> Path:
-    # The package's own import would load torch.
-    found = importlib.util.find_spec("silero_vad")
-    if found is None or not found.submodule_search_locations:
-        raise ServiceError("the package silero-vad is not installed; install paluku[serve]")
-    path = Path(found.submodule_search_locations[0]) / _FILE
-    if not path.is_file():
-        raise ServiceError(f"{path} is missing; install silero-vad again, in a version of 6 or later")
-    return path
-
-
-def _load(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

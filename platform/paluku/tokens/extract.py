@@ -1,8 +1,9 @@
-"""One dialogue to one row of tokens: both channels through the codec, the reply's transcript by frame."""
+"""One dialogue to one row of tokens: both channels through the codec, the reply's words by frame."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ log = logger("tokens")
 def dialogue_tokens(row: Mapping[str, Any], codec: Codec, tokenizer: CharTokenizer) -> dict[str, Any]:
     """A row of the dialogues schema to a row of the tokens schema (`corpus.shards.SCHEMAS`).
 
-    The audio is followed by silence to whole frames. The text alignment is estimated (`tokens.text.place`).
+    The audio is followed by silence to whole frames. A word's text begins at the frame at which the word
+    does; without words a turn's text is spread evenly over the turn (`tokens.text.place`). A turn that was
+    cut off has the text that was spoken.
 
     Raises:
         AudioError: when the audio cannot be decoded, is not two channels, or not at the codec's rate.
@@ -55,14 +58,57 @@ def _text_stream(
     turns.sort(key=lambda turn: turn["start_s"])
     starts = [min(round(turn["start_s"] * frame_rate_hz), num_frames) for turn in turns]
     cut = 0
-    for turn, start, limit in zip(turns, starts, [*starts, num_frames][1:], strict=True):
-        tokens = tokenizer.encode(turn["text"])
-        end = max(min(round(turn["end_s"] * frame_rate_hz), limit), start)
-        placement = place(tokens, start, end, limit)
-        text[placement.frames] = tokens[: len(placement.frames)]
-        cut += placement.cut
+    for turn, limit in zip(turns, [*starts, num_frames][1:], strict=True):
+        cut += _write(text, _pieces(turn), tokenizer, frame_rate_hz, limit)
     _say_what_was_cut(row["id"], cut, turns)
     return text
+
+
+class _Piece(NamedTuple):
+    """A stretch of a turn's text and when it is spoken."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+def _pieces(turn: Mapping[str, Any]) -> list[_Piece]:
+    """The turn's words, each with what stands after it; the turn as a whole where its words are not known."""
+    words, text = turn.get("words") or [], turn["text"]
+    firsts: list[int] = []
+    place_after = 0
+    for word in words:
+        first = text.find(word["text"], place_after)
+        if first < 0:
+            return [_Piece(text, turn["start_s"], turn["end_s"])]
+        firsts.append(first)
+        place_after = first + len(word["text"])
+    if not words:
+        return [_Piece(text, turn["start_s"], turn["end_s"])]
+    bounds = itertools.pairwise([0, *firsts[1:], len(text)])
+    return [
+        _Piece(text[first:last], word["start_s"], word["end_s"])
+        for (first, last), word in zip(bounds, words, strict=True)
+    ]
+
+
+def _write(
+    text: np.ndarray, pieces: Iterable[_Piece], tokenizer: CharTokenizer, frame_rate_hz: int, limit: int
+) -> int:
+    """Put the tokens of a turn into their frames, those before `limit`; how many found none.
+
+    A piece of more tokens than frames delays the one after it: no frame has two tokens.
+    """
+    free = cut = 0
+    for piece in pieces:
+        tokens = tokenizer.encode(piece.text)
+        start = min(max(round(piece.start_s * frame_rate_hz), free), limit)
+        end = max(min(round(piece.end_s * frame_rate_hz), limit), start)
+        placement = place(tokens, start, end, limit)
+        text[placement.frames] = tokens[: len(placement.frames)]
+        free = placement.frames[-1] + 1 if placement.frames else free
+        cut += placement.cut
+    return cut
 
 
 def _say_what_was_cut(name: str, cut: int, turns: Iterable[Mapping[str, Any]]) -> None:

@@ -1,3 +1,4 @@
+import json
 import pickle
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from paluku.corpus.shards import (
     write_manifest,
     write_shard,
 )
-from paluku.errors import ConfigError, CorpusError, StorageError
+from paluku.errors import ConfigError, CorpusError
 
 
 def token_row(number: int) -> dict[str, object]:
@@ -144,15 +145,48 @@ def test_an_untouched_set_verifies(folder: Path) -> None:
     ShardSet(folder, "tokens", "train").verify()
 
 
-def test_a_full_disk_is_said_and_leaves_no_shard(tmp_path: Path) -> None:
-    (tmp_path / "train-00000.partial").symlink_to("/dev/full")
-    with pytest.raises(StorageError, match=r"train-00000\.parquet cannot be written .*No space left"):
-        write_shard(tmp_path, "tokens", "train", 0, [token_row(0)])
-    assert not list(tmp_path.iterdir())
+def test_a_corpus_of_the_earlier_schema_asks_to_be_built_again(folder: Path) -> None:
+    values = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(values | {"schema_version": 1}))
+    with pytest.raises(CorpusError, match=r"was written in schema 1, this version reads 2; build it again"):
+        read_manifest(folder)
 
 
-def test_a_full_disk_leaves_no_manifest(tmp_path: Path) -> None:
-    (tmp_path / f"{MANIFEST}.partial").symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="No space left"):
-        write_manifest(tmp_path, Manifest(kind="tokens", config_sha256="0" * 64, shards=()))
-    assert not list(tmp_path.iterdir())
+def dialogue_row() -> dict[str, object]:
+    words = [{"text": "అవును", "start_s": 0.25, "end_s": 0.5}]
+    turn = {"role": "agent", "text": "అవును", "start_s": 0.25, "end_s": 0.5, "kind": "turn"}
+    return {
+        "id": "dialogue-0",
+        "audio": bytes(range(256)) * 40,
+        "sample_rate_hz": 16_000,
+        "num_samples": 16_000,
+        "voice": "ravi",
+        "style": "neutral",
+        "user_voice": "espeak/anu",
+        "intents": ["time-now", "thanks"],
+        "turns": [turn | {"words": words, "is_timed": True}],
+        "augmentation": "{}",
+        "source": "te_turns",
+        "licence": "CC0-1.0",
+        "split": "train",
+    }
+
+
+def test_a_dialogue_comes_back_whole(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path, "dialogues", "train", 0, [dialogue_row()])
+    write_manifest(tmp_path, Manifest(kind="dialogues", config_sha256="0" * 64, shards=(shard,)))
+    assert ShardSet(tmp_path, "dialogues", "train").rows([0]) == [dialogue_row()]
+
+
+def test_sound_is_stored_as_it_is_and_text_is_compressed(tmp_path: Path) -> None:
+    write_shard(tmp_path, "dialogues", "train", 0, [dialogue_row()])
+    group = pq.read_metadata(tmp_path / "train-00000.parquet").row_group(0)
+    columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+    assert columns["audio"].compression == "UNCOMPRESSED"
+    assert columns["turns.list.element.words.list.element.text"].compression == "ZSTD"
+    assert not columns["audio"].is_stats_set
+
+
+def test_columns_of_a_row_that_the_schema_lacks_are_left_out(tmp_path: Path) -> None:
+    write_shard(tmp_path, "tokens", "train", 0, [token_row(0) | {"more": 1}])
+    assert "more" not in pq.read_schema(tmp_path / "train-00000.parquet").names

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from paluku.audio import resample, to_pcm16
-from paluku.corpus.espeak import Espeak
+from paluku.corpus.voices.espeak import Espeak
+from paluku.corpus.voices.port import Prosody
 from paluku.streaming.vad import MAX_WAITING, SileroVad, Vad, VadWorker
 from paluku.units import frame_samples
 from tests.fakes.vad import FakeVad
@@ -21,7 +22,8 @@ TEXT = "నమస్కారం, మీరు ఎలా ఉన్నారు"
 
 @pytest.fixture(scope="module")
 def spoken() -> tuple[np.ndarray, int]:
-    return Espeak().speak(TEXT, "user_f1")
+    speech = Espeak().speak(TEXT, "f2", Prosody(pitch_semitones=1.2))
+    return speech.wave, speech.rate_hz
 
 
 def frames(spoken: tuple[np.ndarray, int], rate_hz: int) -> np.ndarray:

@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from paluku.audio import to_flac
 from paluku.errors import AudioError
@@ -66,6 +68,63 @@ def test_text_stops_at_the_next_turn_and_the_cut_is_counted(caplog: pytest.LogCa
 def test_a_turn_after_the_end_of_the_audio_has_no_frame() -> None:
     text = dialogue_tokens(dialogue(turns=[turn("agent", "ab", 9.0, 9.5)]), CODEC, TOKENIZER)["text"]
     assert not text.any()
+
+
+def spoken(text: str, *words: tuple[str, float, float], kind: str = "turn") -> dict[str, Any]:
+    told = [{"text": word, "start_s": start_s, "end_s": end_s} for word, start_s, end_s in words]
+    return turn("agent", text, words[0][1], words[-1][2]) | {"words": told, "kind": kind, "is_timed": True}
+
+
+def text_of(*turns: dict[str, Any], frames: int = 20) -> list[int]:
+    return dialogue_tokens(dialogue(frames * FRAME, turns=turns), CODEC, TOKENIZER)["text"].tolist()
+
+
+def test_a_word_s_text_begins_where_the_word_does() -> None:
+    text = text_of(spoken("ab, cd", ("ab,", 0.04, 0.24), ("cd", 0.4, 0.6)))
+    a, b, comma, blank, c, d = TOKENIZER.encode("ab, cd")
+    # Five frames for four tokens; then a pause; then five frames for two.
+    assert text[:11] == [PAD, a, b, comma, blank, PAD, PAD, PAD, PAD, PAD, c]
+    assert text[10:15] == [c, PAD, d, PAD, PAD]
+
+
+def test_words_of_a_turn_without_punctuation_are_found_in_its_text() -> None:
+    text = text_of(spoken("«ab» cd!", ("ab", 0.0, 0.2), ("cd", 0.4, 0.6)))
+    assert TOKENIZER.decode(text) == "«ab» cd!"
+    assert text[10] == TOKENIZER.encode("c")[0]
+
+
+def test_a_hasty_word_delays_the_next_and_no_text_is_lost() -> None:
+    text = text_of(spoken("abcdef gh", ("abcdef", 0.0, 0.08), ("gh", 0.08, 0.2)))
+    assert text[:9] == TOKENIZER.encode("abcdef gh")
+
+
+def test_a_cut_turn_has_only_its_spoken_words() -> None:
+    cut = spoken("ab cd", ("ab", 0.0, 0.12), ("cd", 0.16, 0.28), kind="cut")
+    assert TOKENIZER.decode(text_of(cut, spoken("ef", ("ef", 0.4, 0.5)))) == "ab cdef"
+
+
+def test_words_that_are_not_in_the_text_leave_it_spread_over_the_turn() -> None:
+    known, unknown = (spoken("abcd", (word, 0.0, 0.32)) for word in ("abcd", "wxyz"))
+    assert text_of(unknown) == text_of(known)
+
+
+def test_the_words_of_users_are_not_written() -> None:
+    heard = spoken("హా", ("హా", 0.0, 0.2), kind="backchannel") | {"role": "user"}
+    assert not any(text_of(heard))
+
+
+@given(st.data())
+def test_text_is_written_in_order_and_no_word_before_it_is_spoken(data: st.DataObject) -> None:
+    words = data.draw(st.lists(st.text("abcఅది", min_size=1, max_size=6), min_size=1, max_size=5))
+    edges = sorted(data.draw(st.lists(st.floats(0, 2), min_size=2 * len(words), max_size=2 * len(words))))
+    timed = [(w, edges[2 * k], edges[2 * k + 1]) for k, w in enumerate(words)]
+    text = text_of(spoken(" ".join(words), *timed), frames=100)
+    assert TOKENIZER.decode(text) == " ".join(words)
+    written = [frame for frame, token in enumerate(text) if token != PAD]
+    first = 0
+    for word, start_s, _ in timed:
+        assert written[first] >= round(start_s * 25)
+        first += len(TOKENIZER.encode(word)) + 1
 
 
 @pytest.mark.parametrize(
