@@ -45,10 +45,11 @@ class PeakMemory:
 
 def held_bytes() -> int:
     """Of the drivers and workers among this process's descendants, now."""
-    return sum(_held(process) for process in psutil.Process().children(recursive=True))
+    return sum(held(process) for process in psutil.Process().children(recursive=True))
 
 
-def _held(process: psutil.Process) -> int:
+def held(process: psutil.Process) -> int:
+    """Of a driver or worker; 0 of any other process, and of one that has ended."""
     try:
         if not any(name in " ".join(process.cmdline()) for name in NAMES):
             return 0

@@ -1,21 +1,26 @@
+import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from jobs.peak_memory import PeakMemory, held_bytes
+import psutil
+
+from jobs.peak_memory import PeakMemory, held, held_bytes
 
 SIZE = 60_000_000
-held: list[bytes] = []
+kept: list[bytes] = []
 
 
-def hold() -> None:
-    held.append(b"\1" * SIZE)
+def hold() -> int:
+    kept.append(b"\1" * SIZE)
+    return os.getpid()
 
 
 def test_a_drivers_memory_is_counted_while_it_is_held() -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        process.submit(hold).result()
+        child = psutil.Process(process.submit(hold).result())
+        assert held(child) > SIZE
         assert held_bytes() > SIZE
 
 
@@ -32,5 +37,5 @@ def test_other_children_are_not_counted() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert held_bytes() == 0
+        assert held(psutil.Process(child.pid)) == 0
         child.communicate(b"\n")
