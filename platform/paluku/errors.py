@@ -36,6 +36,10 @@ class TrainingError(PalukuError):
     """A training run that cannot go on: its loss is no number any more."""
 
 
+class EvaluationError(PalukuError):
+    """A judgement cannot be made: nothing to judge, or a judge that is not here."""
+
+
 class StorageError(PalukuError):
     """A place to write to that is full, read-only or not absolute."""
 

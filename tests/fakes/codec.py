@@ -19,14 +19,17 @@ class FakeCodec:
     """Implements `paluku.codec.port.Codec`; its state is the last levels, `[B, K]`."""
 
     sample_rate_hz = 16_000
-    frame_rate_hz = 25
+    frame_rate_hz = 25.0
     encode_reach_frames = 1
     decode_reach_frames = 1_000_000  # a sum of all that came
+    delay_samples = 0
+    encode_lookahead_frames = 0
+    decode_lookahead_frames = 0
 
     def __init__(self, num_codebooks: int = 8, codebook_size: int = 256) -> None:
         self.num_codebooks = num_codebooks
         self.codebook_size = codebook_size
-        self.frame_samples = frame_samples(self.sample_rate_hz, self.frame_rate_hz)
+        self.frame_samples = frame_samples(self.sample_rate_hz)
         assert self.frame_samples % num_codebooks == 0, f"{num_codebooks} segments do not divide a frame"
 
     def encode(self, wave: MonoWave) -> Codes:

@@ -25,8 +25,10 @@ def bucket() -> Iterator[str]:
             aws_access_key_id=KEY,
             aws_secret_access_key=SECRET,
         )
-        store.create_bucket(Bucket="corpora")
+        # moto keeps one memory for all servers of a process: each has a bucket of its own.
+        name = f"corpora-{port}"
+        store.create_bucket(Bucket=name)
         options = f"scheme=http&endpoint_override={LOOPBACK}:{port}&region=us-east-1"
-        yield f"s3://{KEY}:{SECRET}@corpora/te?{options}"
+        yield f"s3://{KEY}:{SECRET}@{name}/te?{options}"
     finally:
         server.stop()

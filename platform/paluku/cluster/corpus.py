@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from paluku.cluster.progress import Measure
 from paluku.cluster.shard_tasks import remembered, run_resumably
 from paluku.corpus.building import standing as folder
@@ -26,6 +24,7 @@ from paluku.corpus.building.listing import Listing, PartPlan, list_sources
 from paluku.corpus.building.ownership import Ownership, owning, refuse_lost
 from paluku.corpus.building.parts import PARTS, PartOutcome, make_part
 from paluku.corpus.building.preparer import preparer
+from paluku.corpus.building.rejects import refuse_too_many, write_rejects
 from paluku.corpus.building.standing import HASH_DIGITS, LISTING, OUTCOMES, WORK, Standing
 from paluku.corpus.config import CorpusConfig
 from paluku.corpus.download import NotFetched
@@ -36,7 +35,6 @@ from paluku.corpus.shards import (
     ShardInfo,
     write_manifest,
     write_shard,
-    write_table,
 )
 from paluku.corpus.sources.config import SourceConfig, open_source
 from paluku.corpus.sources.port import Source
@@ -46,16 +44,7 @@ from paluku.corpus.utterance import Utterance
 from paluku.errors import CorpusError
 from paluku.log import logger
 
-REJECTS = "rejects.parquet"
-REJECT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("duration_s", pa.float32()),
-    ]
-)
+ADVICE = "Mend or remove them, first {first}, or raise max_reject_share"
 MB = 1e6
 SECONDS_PER_MINUTE = 60
 
@@ -147,15 +136,15 @@ def build(config: CorpusConfig) -> Manifest:
 def _build(config: CorpusConfig, listing: Listing, out: Place, work: Place, ownership: Ownership) -> Manifest:
     parts = _make_parts(config, listing, work, ownership.id)
     rejects = [reject for part in parts for reject in part.rejects]
-    _refuse_too_many(rejects, sum(part.rows for part in parts), config)
+    items = sum(part.rows for part in parts) + len(rejects)
+    refuse_too_many(rejects, items, "utterances", config.max_reject_share, ADVICE)
     decision = decide([part.path for part in parts], work, config.shares, config.seed, config.shard_mb * MB)
     rejects += decision.duplicates
     ownership.refuse_lost()
     shards = _make_shards(config, decision, out, work, ownership.id)
     ownership.refuse_lost()
     folder.refuse_changed(out, shards)
-    rows = [reject.model_dump() for reject in rejects]
-    write_table(out, REJECTS, pa.Table.from_pylist(rows, schema=REJECT_SCHEMA))
+    write_rejects(out, rejects)
     counts = sum((Counter(part.counts) for part in parts), Counter[str]())
     manifest = _manifest(config, listing, decision, shards, rejects, dict(sorted(counts.items())))
     write_manifest(out, manifest)
@@ -266,21 +255,6 @@ def _while_owned(rows: Iterable[dict[str, Any]], work: Place, owner: str) -> Ite
 def _part_measure(outcome: str) -> Measure:
     part = PartOutcome.model_validate_json(outcome)
     return Measure(audio_s=part.audio_s, rejects=len(part.rejects))
-
-
-def _refuse_too_many(rejects: Sequence[Reject], rows: int, config: CorpusConfig) -> None:
-    """What was made stays: with a higher share, or better files, the build goes on from here."""
-    items = rows + len(rejects)
-    if rows and len(rejects) <= config.max_reject_share * items:
-        return
-    counts = ", ".join(
-        f"{count} {reason}" for reason, count in Counter(r.reason for r in rejects).most_common()
-    )
-    first = f"{rejects[0].id} ({rejects[0].detail})" if rejects else "none"
-    raise CorpusError(
-        f"{len(rejects)} of {items} utterances were rejected: {counts}; max_reject_share allows "
-        f"{config.max_reject_share:.0%}. Mend or remove them, first {first}, or raise max_reject_share"
-    )
 
 
 def _manifest(

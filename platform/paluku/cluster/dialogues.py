@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +19,9 @@ from paluku.cluster.progress import Measure
 from paluku.cluster.shard_tasks import remembered, run_resumably
 from paluku.config import load
 from paluku.corpus.building.ownership import Ownership, owning, refuse_lost
+from paluku.corpus.building.rejects import refuse_too_many, write_rejects
 from paluku.corpus.building.standing import (
+    HASH_DIGITS,
     LISTING,
     OUTCOMES,
     WORK,
@@ -43,24 +44,13 @@ from paluku.corpus.shards import (
     hours,
     read_manifest,
     write_manifest,
-    write_table,
 )
 from paluku.corpus.storage import Place
 from paluku.corpus.voices.cast import Cast, CastConfig
 from paluku.errors import ConfigError, CorpusError
 from paluku.log import logger
 
-REJECTS = "rejects.parquet"
-REJECT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("duration_s", pa.float32()),
-    ]
-)
-HASH_DIGITS = 16
+ADVICE = "First {first}: mend the text or the cast, or raise max_reject_share"
 
 log = logger("dialogues")
 
@@ -126,9 +116,10 @@ def _build(config: DialoguesConfig, planned: BuildPlan, out: Place, ownership: O
     done = _run(config, planned, out, ownership.id)
     ownership.refuse_lost()
     refuse_changed(out, [outcome.shard for outcome in done if outcome.shard is not None])
-    rejects = [reject.model_dump() for outcome in done for reject in outcome.rejects]
-    _refuse_too_many(planned, done, config)
-    write_table(out, REJECTS, pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
+    rejects = [reject for outcome in done for reject in outcome.rejects]
+    items = sum(len(shard.dialogues) + len(shard.conversations) for shard in planned.shards)
+    refuse_too_many(rejects, items, "dialogues", config.max_reject_share, ADVICE)
+    write_rejects(out, rejects)
     manifest = _manifest(config, planned, done)
     write_manifest(out, manifest)
     ownership.remove_work()
@@ -263,21 +254,6 @@ def _is_same(out: Place, key: WorkKey, parents: dict[str, str]) -> bool:
     except (CorpusError, ConfigError):  # of another kind, of an older version, or damaged
         return False
     return manifest.config_sha256 == key.recipe and manifest.parents == parents
-
-
-def _refuse_too_many(planned: BuildPlan, done: Sequence[ShardOutcome], config: DialoguesConfig) -> None:
-    """What was made stays: with a higher share the build goes on from here."""
-    rejects = [reject for outcome in done for reject in outcome.rejects]
-    items = sum(len(shard.dialogues) + len(shard.conversations) for shard in planned.shards)
-    if len(rejects) <= config.max_reject_share * items and len(rejects) < items:
-        return
-    counts = Counter(reject.reason for reject in rejects).most_common()
-    counted = ", ".join(f"{count} {reason}" for reason, count in counts)
-    raise CorpusError(
-        f"{len(rejects)} of {items} dialogues were rejected: {counted}; max_reject_share allows "
-        f"{config.max_reject_share:.0%}. First {rejects[0].id} ({rejects[0].detail}): "
-        "mend the text or the cast, or raise max_reject_share"
-    )
 
 
 def _manifest(config: DialoguesConfig, planned: BuildPlan, done: Sequence[ShardOutcome]) -> Manifest:

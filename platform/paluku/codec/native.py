@@ -103,9 +103,14 @@ class NativeCodec(nn.Module):
         return self.config.sample_rate_hz
 
     @property
-    def frame_rate_hz(self) -> int:
+    def frame_samples(self) -> int:
+        """Samples in one frame."""
+        return self.config.frame_samples
+
+    @property
+    def frame_rate_hz(self) -> float:
         """25."""
-        return FRAME_RATE_HZ
+        return float(FRAME_RATE_HZ)
 
     @property
     def num_codebooks(self) -> int:
@@ -116,6 +121,16 @@ class NativeCodec(nn.Module):
     def codebook_size(self) -> int:
         """`V`."""
         return self.config.codebook_size
+
+    @property
+    def encode_lookahead_frames(self) -> int:
+        """0: causal."""
+        return 0
+
+    @property
+    def decode_lookahead_frames(self) -> int:
+        """0: causal."""
+        return 0
 
     @property
     def encode_reach_frames(self) -> int:

@@ -1,4 +1,8 @@
-"""What a codec is to the rest of Paluku. Law: streaming equals offline for any chunking."""
+"""What a codec is to the rest of Paluku. Law: streaming equals offline for any chunking.
+
+A codec that needs samples of the future streams late: what its steps give is what offline gives, moved by
+`encode_lookahead_frames` and `decode_lookahead_frames`. A causal codec has none of either.
+"""
 
 from typing import Protocol, runtime_checkable
 
@@ -16,7 +20,12 @@ class Codec(Protocol):
         ...
 
     @property
-    def frame_rate_hz(self) -> int:
+    def frame_samples(self) -> int:
+        """Samples in one codec frame."""
+        ...
+
+    @property
+    def frame_rate_hz(self) -> float:
         """Codec frames per second."""
         ...
 
@@ -28,6 +37,21 @@ class Codec(Protocol):
     @property
     def codebook_size(self) -> int:
         """`V`; codes lie in `[0, V)`."""
+        ...
+
+    @property
+    def delay_samples(self) -> int:
+        """By how much `decode(encode(wave))` lags behind the wave, offline and streaming alike."""
+        ...
+
+    @property
+    def encode_lookahead_frames(self) -> int:
+        """How many frames a streamed code is later than offline; the first ones are without meaning."""
+        ...
+
+    @property
+    def decode_lookahead_frames(self) -> int:
+        """The same of streamed samples."""
         ...
 
     @property

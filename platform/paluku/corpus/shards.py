@@ -364,7 +364,7 @@ def _value(scalar: pa.Scalar) -> Any:
     return scalar.as_py()
 
 
-def hours(lengths: Iterable[int], rate_hz: int) -> float:
+def hours(lengths: Iterable[int], rate_hz: float) -> float:
     """Duration of many lengths (samples, or frames) at a rate, rounded so that a manifest reads well."""
     return round(sum(lengths) / rate_hz / 3600, 6)
 

@@ -232,12 +232,3 @@ def _script(place: str, line: str) -> Script:
         raise CorpusError(str(error)) from error
     turns = tuple(turn.model_copy(update={"text": normalise(turn.text)}) for turn in script.turns)
     return script.model_copy(update={"turns": turns})
-
-
-class Turn(NamedTuple):
-    """A question and its answer, normalised: what `recordings` still speaks."""
-
-    question: str
-    answer: str
-    topic: str
-    licence: str

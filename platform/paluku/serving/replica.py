@@ -22,7 +22,6 @@ from paluku.streaming.clock import Clock, MonotonicClock
 from paluku.streaming.leases import LeaseTable, Refusal
 from paluku.streaming.metrics import TickMetrics
 from paluku.streaming.ports import Batch, Conditions, History, Stage
-from paluku.units import frame_samples
 
 log = logger(__name__)
 
@@ -379,7 +378,7 @@ def _load_stage(name: StageName, folder: Path, num_seats: int) -> tuple[Stage, S
         codec=parts.codec,
         num_seats=num_seats,
         sample_rate_hz=codec.sample_rate_hz,
-        frame_samples=frame_samples(codec.sample_rate_hz, codec.frame_rate_hz),
+        frame_samples=codec.frame_samples,
         num_codebooks=codec.num_codebooks,
         tokenizer=tokenizer.to_json(),
         reach_frames=stage.reach_frames,

@@ -17,7 +17,6 @@ from paluku.s2s.duplex import SeatConditions, duplex_step, init_duplex_state
 from paluku.s2s.model import S2SModel
 from paluku.s2s.prefill import only_seat, prefill, reach_frames
 from paluku.streaming.ports import Batch, Conditions, History, Stage
-from paluku.units import frame_samples
 from paluku.voices import STYLES, VOICES
 
 NO_CODE = -1  # in every place of a reply row: there is no reply frame yet
@@ -116,7 +115,7 @@ class EncodeStage:
     """PCM to the user's codes."""
 
     def __init__(self, codec: Codec, num_seats: int) -> None:
-        samples = frame_samples(codec.sample_rate_hz, codec.frame_rate_hz)
+        samples = codec.frame_samples
         self._codec = codec
         self._rows = Rows(num_seats, samples, "PCM")
         self._state = codec.init_encode_state(num_seats)
@@ -293,7 +292,7 @@ def check_codes(codes: Tensor, codebook_size: int) -> None:
 
 def silence_codes(codec: Codec) -> tuple[int, ...]:
     """`[K]`: what an encoder makes of a frame of silence after much silence."""
-    samples = SETTLED_FRAMES * frame_samples(codec.sample_rate_hz, codec.frame_rate_hz)
+    samples = SETTLED_FRAMES * codec.frame_samples
     with torch.inference_mode():
         return tuple(codec.encode(torch.zeros(1, 1, samples))[0, :, -1].tolist())
 

@@ -13,7 +13,6 @@ from paluku.codec.port import Codec
 from paluku.errors import AudioError
 from paluku.log import logger
 from paluku.tokens.text import PAD, CharTokenizer, place
-from paluku.units import frame_samples
 
 AGENT, USER = 0, 1  # channels of a dialogue
 
@@ -35,7 +34,7 @@ def dialogue_tokens(row: Mapping[str, Any], codec: Codec, tokenizer: CharTokeniz
         raise AudioError(f"{row['id']} has {rate_hz} Hz, the codec takes {codec.sample_rate_hz}; resample it")
     if wave.shape[1] != 2:
         raise AudioError(f"{row['id']} has {wave.shape[1]} channels; a dialogue has two, the reply's first")
-    frame = frame_samples(rate_hz, codec.frame_rate_hz)
+    frame = codec.frame_samples
     num_frames = math.ceil(len(wave) / frame)
     padded = np.pad(wave, ((0, num_frames * frame - len(wave)), (0, 0)))
     with torch.inference_mode():
@@ -50,7 +49,7 @@ def dialogue_tokens(row: Mapping[str, Any], codec: Codec, tokenizer: CharTokeniz
 
 
 def _text_stream(
-    row: Mapping[str, Any], tokenizer: CharTokenizer, frame_rate_hz: int, num_frames: int
+    row: Mapping[str, Any], tokenizer: CharTokenizer, frame_rate_hz: float, num_frames: int
 ) -> np.ndarray:
     """The transcript of the agent's turns, int16 `[T]`; a turn's text ends where the next begins."""
     text = np.full(num_frames, PAD, np.int16)
@@ -93,7 +92,7 @@ def _pieces(turn: Mapping[str, Any]) -> list[_Piece]:
 
 
 def _write(
-    text: np.ndarray, pieces: Iterable[_Piece], tokenizer: CharTokenizer, frame_rate_hz: int, limit: int
+    text: np.ndarray, pieces: Iterable[_Piece], tokenizer: CharTokenizer, frame_rate_hz: float, limit: int
 ) -> int:
     """Put the tokens of a turn into their frames, those before `limit`; how many found none.
 

@@ -68,7 +68,7 @@ def make_part(plan: PartPlan, work: Place, prepare: Prepare) -> PartOutcome:
     with work.writing(part_name(plan)) as sink:
         writer = ShardWriter(sink, PART_SCHEMA, ROWS_PER_PART_GROUP)
         for utterance in read_part(plan, work):
-            for found in _prepared(utterance, prepare):
+            for found in prepared(utterance, prepare):
                 if isinstance(found, Reject):
                     rejects.append(found)
                     continue
@@ -88,7 +88,8 @@ def make_part(plan: PartPlan, work: Place, prepare: Prepare) -> PartOutcome:
     )
 
 
-def _prepared(utterance: Utterance, prepare: Prepare) -> Iterator[dict[str, Any] | Reject]:
+def prepared(utterance: Utterance, prepare: Prepare) -> Iterator[dict[str, Any] | Reject]:
+    """The rows and rejects of one utterance; one that cannot be decoded at all is a reject too."""
     try:
         yield from prepare(utterance)
     except UnusableError as error:

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from paluku.corpus.building.parts import prepared
 from paluku.corpus.building.preparer import preparer
 from paluku.corpus.config import CorpusConfig
 from paluku.corpus.preparation.fingerprint import Duplicates
-from paluku.corpus.preparation.quality import Reject, UnusableError
+from paluku.corpus.preparation.quality import Reject
 from paluku.corpus.shards import SPLITS, ShardInfo, Split, write_shard
 from paluku.corpus.sources.config import open_source
 from paluku.corpus.splits import split_of
@@ -76,13 +77,4 @@ def _prepared(config: CorpusConfig) -> Iterator[dict[str, Any] | Reject]:
     prepare = preparer(config.preparation, config.all_sources)
     for source in config.all_sources:
         for utterance in open_source(source).iterate():
-            try:
-                yield from prepare(utterance)
-            except UnusableError as error:
-                yield Reject(
-                    id=f"{utterance.source}/{utterance.id}",
-                    source=utterance.source,
-                    reason=error.reason,
-                    detail=error.detail,
-                    duration_s=utterance.duration_s,
-                )
+            yield from prepared(utterance, prepare)

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from paluku.corpus.building.rejects import REJECTS
 from paluku.corpus.shards import Manifest
 from paluku.corpus.splits import fraction
 from paluku.corpus.storage import Place
 from paluku.errors import CorpusError
 
 ROWS_PER_BATCH = 1024
-REJECTS = "rejects.parquet"
 SOUND = "audio"
 # Of a dialogue's turns, the times of single words are as many again as everything else.
 WORDS = "turns.list.element.words"

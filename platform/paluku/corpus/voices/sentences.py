@@ -11,14 +11,13 @@ from pydantic import Field
 from paluku.config import Config
 from paluku.corpus.telugu import normalise_telugu
 from paluku.corpus.text import normalise
+from paluku.corpus.turns import shipped_turns
 from paluku.corpus.utterance import Utterance
 from paluku.corpus.voices.alignment import tokens
 from paluku.corpus.voices.cast import Cast, CastConfig
 from paluku.corpus.voices.port import Speech
 from paluku.errors import ConfigError, CorpusError
 
-# The turns that come with the package.
-SHIPPED = Path(__file__).parents[1] / "data" / "te_turns"
 # Columns of a TSV that are sentences to say.
 _SPOKEN_COLUMNS = ("text", "sentence", "question", "answer")
 
@@ -108,7 +107,7 @@ def speak_utterance(utterance: Utterance, cast: Cast) -> Speech:
 
 def _sentences(config: SpokenConfig) -> list[_Sentence]:
     """All different sentences in the order of the files, as they are said."""
-    texts = config.texts or (SHIPPED,)
+    texts = config.texts or (shipped_turns(),)
     files = [sorted(path.glob("*.tsv")) if path.is_dir() else [path] for path in texts]
     found = [sentence for path in itertools.chain(*files) for sentence in _read(path, config.licence)]
     # Numbers in words, which not every engine finds by itself.
