@@ -141,14 +141,21 @@ def apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def command_line(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The standard command line of a job: `CONFIG.yaml [key.sub=value ...]`, as `.config`, `.overrides`."""
+def command_line(
+    description: str, argv: Sequence[str] | None = None, extra: Sequence[tuple[str, str]] = ()
+) -> argparse.Namespace:
+    """The standard command line of a job: `CONFIG.yaml [key.sub=value ...]`, as `.config`, `.overrides`.
+
+    `extra` are options with a value each, and what they mean.
+    """
     parser = argparse.ArgumentParser(description=description)
+    for option, meaning in extra:
+        parser.add_argument(option, help=meaning)
     parser.add_argument("config", help="YAML file; see jobs/configs/")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="settings that win over the file"
     )
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def from_command_line(model: type[Model], description: str, argv: Sequence[str] | None = None) -> Model:

@@ -109,8 +109,8 @@ def wait_for_tasks(process: subprocess.Popen[bytes], out: Path, count: int) -> N
 
 
 def workers_at_work() -> Iterator[psutil.Process]:
-    """Processes that make a part or a shard just now."""
-    for process in psutil.process_iter():
+    """Processes of this test's cluster that make a part or a shard just now: others' may run beside it."""
+    for process in psutil.Process().children(recursive=True):
         try:
             title = " ".join(process.cmdline())
         except psutil.Error:

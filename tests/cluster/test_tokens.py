@@ -21,7 +21,7 @@ from paluku.corpus.shards import SPLITS, Manifest, ShardSet, read_manifest, writ
 from paluku.corpus.splits import SplitShares
 from paluku.corpus.turns import Intent, Reply
 from paluku.registry.artefact import read_card, write_model
-from paluku.registry.models import load_codec
+from paluku.registry.codecs import load_codec
 from paluku.tokens.text import CharTokenizer
 from tests.fakes.synthesiser import FakeCast
 
@@ -57,7 +57,7 @@ def write_dialogues(folder: Path, rate_hz: int) -> Path:
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    config = NativeCodecConfig()
+    config = NativeCodecConfig(num_codebooks=8)
     folder = tmp_path_factory.mktemp("codec")
     write_model(folder, "codec", config, NativeCodec(config).state_dict())
     return folder

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import torch
 
-from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.codec.native import NativeCodec, NativeCodecConfig, NetConfig
 from paluku.registry.artefact import appearing_whole, write_model
 from paluku.registry.bundle import write_bundle
 from paluku.s2s.model import DepthConfig, S2SConfig, S2SModel
 from paluku.tokens.text import CharTokenizer
 
+SMALL = NetConfig(hidden=16, units=1)
+
 
 def tiny_codec(folder: Path, seed: int = 0) -> str:
     """Write a codec's model folder; gives its hash."""
-    config = NativeCodecConfig(latent_dim=16, hidden=16, units=1)
+    config = NativeCodecConfig(latent_dim=16, encoder=SMALL, decoder=SMALL, num_codebooks=8)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         codec = NativeCodec(config)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paluku.codec.native import NativeCodecConfig
+from paluku.codec.native import NativeCodecConfig, NetConfig
 from paluku.codec.quantizer import QuantizerConfig
 from paluku.training.codec_loop import CodecTrainingConfig
 
@@ -13,9 +13,10 @@ RATE_HZ = 8_000
 TINY_CODEC = NativeCodecConfig(
     sample_rate_hz=RATE_HZ,
     hop_samples=80,
+    bands=8,
     latent_dim=32,
-    hidden=16,
-    units=1,
+    encoder=NetConfig(hidden=16, units=1),
+    decoder=NetConfig(hidden=16, units=1),
     num_codebooks=4,
     codebook_size=16,
     # Forgets quickly, so that entries die and are revived within ten steps.
@@ -57,6 +58,7 @@ def tiny_run(corpus: Path, out: Path, **changes: Any) -> CodecTrainingConfig:
         "crop_s": 0.4,
         "warmup_steps": 2,
         "quantise_after_steps": 2,
+        "prepare_from_batches": 2,
         "log_every": 1,
         "evaluate_every": 10,
         "evaluate_clips": 2,

@@ -8,17 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.codec.native import NativeCodec, NativeCodecConfig, NetConfig
 from paluku.nn.state import State, leaves, put_, reset_, take
 
 FRAME, K, V = 640, 4, 32
 FRAMES = 8
+SMALL = NetConfig(hidden=24, units=2)
 
 
 def make_codec() -> NativeCodec:
     """Random weights; codebooks of the latents' own size, so that codes vary."""
     torch.manual_seed(0)
-    codec = NativeCodec(NativeCodecConfig(latent_dim=16, hidden=24, num_codebooks=K, codebook_size=V))
+    codec = NativeCodec(
+        NativeCodecConfig(latent_dim=16, encoder=SMALL, decoder=SMALL, num_codebooks=K, codebook_size=V)
+    )
     codec.quantizer.initialise_(codec.latents(waves(8, frames=20)).detach())
     return codec.eval().requires_grad_(False)
 

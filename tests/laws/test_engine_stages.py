@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.codec.native import NativeCodec, NativeCodecConfig, NetConfig
 from paluku.codec.port import Codec
 from paluku.streaming.engine import Engine
 from paluku.streaming.ports import Batch, Conditions, History
@@ -13,6 +13,7 @@ from tests.fakes.codec import FakeCodec
 from tests.fakes.s2s import K, V, tiny_s2s
 
 CODEC = FakeCodec(K, V)
+SMALL = NetConfig(hidden=8, units=1)
 SILENCE = np.zeros((1, 640), np.int16)
 CODES = np.arange(K, dtype=np.int16)[None]
 
@@ -31,7 +32,7 @@ def decode_stage(codec: Codec = CODEC) -> DecodeStage:
 def test_a_row_of_minus_ones_is_silence_and_leaves_the_seat_as_it_was() -> None:
     # The native codec: to the fake one, code 0 means "as before", so it would not notice a step of zeros.
     torch.manual_seed(0)
-    codec = NativeCodec(NativeCodecConfig(latent_dim=8, hidden=8, units=1, num_codebooks=K)).eval()
+    codec = NativeCodec(NativeCodecConfig(latent_dim=8, encoder=SMALL, decoder=SMALL, num_codebooks=K)).eval()
     stepped, paused = decode_stage(codec), decode_stage(codec)
     for stage in (stepped, paused):
         stage.step(Batch(seats(0), CODES))
@@ -182,7 +183,7 @@ def test_a_history_that_does_not_fit_is_refused(
 
 def test_silence_codes_are_where_silence_settles() -> None:
     torch.manual_seed(0)
-    codec = NativeCodec(NativeCodecConfig(latent_dim=8, hidden=8, units=1, num_codebooks=K)).eval()
+    codec = NativeCodec(NativeCodecConfig(latent_dim=8, encoder=SMALL, decoder=SMALL, num_codebooks=K)).eval()
     stage = EncodeStage(codec, 1)
     stage.open(0, Conditions())
     told = [tuple(stage.step(Batch(seats(0), SILENCE)).payload[0].tolist()) for _ in range(20)]

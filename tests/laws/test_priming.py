@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.codec.native import NativeCodec, NativeCodecConfig, NetConfig
 from paluku.nn.state import leaves
 from paluku.s2s.duplex import DuplexState, SeatConditions, advance, init_duplex_state, shift_
 from paluku.s2s.model import S2SModel
@@ -23,6 +23,7 @@ from paluku.streaming.stages import ConverseStage, DecodeStage, EncodeStage
 from tests.fakes.s2s import CONFIG, K, V
 
 FRAME = 640
+SMALL = NetConfig(hidden=16, units=2)
 WHO = Conditions(voice="lakshmi", style="happy", seed=11, temperature=0.9, top_k=12)
 OTHER = Conditions(voice="arjun", seed=5)
 
@@ -44,10 +45,10 @@ REACH = {delay: reach_frames(model) for delay, model in MODELS.items()}
 
 def make_codec() -> NativeCodec:
     torch.manual_seed(0)
-    config = NativeCodecConfig(latent_dim=16, hidden=16, num_codebooks=K, codebook_size=V)
+    config = NativeCodecConfig(latent_dim=16, encoder=SMALL, decoder=SMALL, num_codebooks=K, codebook_size=V)
     codec = NativeCodec(config)
     with torch.no_grad():  # the networks are quiet in a new codec: loud here, so that their past is heard
-        for network in (codec.encoder, codec.gain):
+        for network in (codec.encoder, codec.decoder):
             network.last.weight.mul_(20)
         noise = torch.randn(8, 1, 20 * FRAME)
         codec.quantizer.initialise_(codec.latents(noise))

@@ -11,6 +11,7 @@ import ray.data
 from pydantic import Field
 
 from paluku.cluster.shard_tasks import carried, outcomes, plans_dataset
+from paluku.codec.trainable import TrainableCodec
 from paluku.config import AbsolutePath, Config
 from paluku.corpus.shards import (
     SPLITS,
@@ -24,8 +25,8 @@ from paluku.corpus.shards import (
     write_shard,
 )
 from paluku.errors import CorpusError
-from paluku.registry.artefact import appearing_whole
-from paluku.registry.models import load_codec
+from paluku.registry.artefact import Card, appearing_whole
+from paluku.registry.codecs import load_codec, with_first_codebooks
 from paluku.tokens.extract import dialogue_tokens
 from paluku.tokens.text import CharTokenizer
 
@@ -36,6 +37,7 @@ class ExtractConfig(Config):
     dialogues: AbsolutePath  # a corpus of dialogues
     codec: AbsolutePath  # a codec's model folder
     out: AbsolutePath
+    num_codebooks: int | None = Field(default=None, ge=1)  # the codec's first ones; without: all
     actors: int = Field(default=1, ge=1)  # each holds a codec
     cpus_per_actor: float = Field(default=1.0, gt=0)
 
@@ -64,7 +66,7 @@ def extract(config: ExtractConfig) -> Manifest:
         CheckpointError: when the codec's folder is damaged or holds something else.
         StorageError: when the place is full or read-only.
     """
-    card, codec = load_codec(config.codec)  # here too: an actor that cannot start hides why
+    card, codec = shallow_codec(config)  # here too: an actor that cannot start hides why
     dialogues = read_manifest(config.dialogues, "dialogues")
     with appearing_whole(config.out) as partial:
         done = _run(dialogues, partial, config)
@@ -82,13 +84,24 @@ def extract(config: ExtractConfig) -> Manifest:
     return manifest
 
 
+def shallow_codec(config: ExtractConfig) -> tuple[Card, TrainableCodec]:
+    """The codec with as many codebooks as are asked for.
+
+    Raises:
+        CheckpointError: as `load_codec`.
+        ConfigError: when it has fewer, or cannot do with fewer.
+    """
+    card, codec = load_codec(config.codec)
+    return card, with_first_codebooks(codec, config.num_codebooks or codec.num_codebooks, str(config.codec))
+
+
 class Extractor:
     """What an actor does: a codec of its own, and one shard a call."""
 
     def __init__(self, config: str, folder: str) -> None:
         self._config = ExtractConfig.model_validate_json(config)
         self._folder = Path(folder)
-        _, self._codec = load_codec(self._config.codec)
+        _, self._codec = shallow_codec(self._config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """One row of `plans_dataset`."""

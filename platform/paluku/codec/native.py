@@ -1,13 +1,14 @@
 """Paluku's own codec: MDCT frames, a learned linear path with small causal networks beside it, residual VQ.
 
-    wave → MDCT → level compression → linear + network → residual VQ
-    codes → entries → linear x gain from a network → level expansion → inverse MDCT
+    wave → MDCT → companding by band → linear + network → residual VQ
+    codes → entries → linear x gain + network → expansion by band → inverse MDCT
 
 The linear path carries the phase, which a network alone does not learn in minutes of training; the
 networks bring back the energy and the detail that a linear map of few dimensions leaves out.
 """
 
-from typing import NamedTuple
+import copy
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from paluku.codec import mdct
+from paluku.codec.companding import Bands
 from paluku.codec.quantizer import Quantized, QuantizerConfig, ResidualQuantizer
 from paluku.config import Config
 from paluku.nn.conv import CausalNet
@@ -25,20 +27,27 @@ from paluku.units import FRAME_RATE_HZ, frame_samples
 # A gain of at most exp(1.5), 13 dB either way: enough to restore what quantisation takes, too little
 # to make noise out of nothing. Unbounded gains died or diverged in trials.
 MAX_LOG_GAIN = 1.5
-# Mean square (-80 dB full scale) added to a frame's level: silence stays silence.
-LEVEL_FLOOR = 1e-8
+
+
+class NetConfig(Config):
+    """One of the two networks: width, and residual units."""
+
+    hidden: int = Field(ge=1)
+    units: int = Field(ge=0)
 
 
 class NativeCodecConfig(Config):
     """`hop_samples * hops_per_frame` is one frame, 1/25 s."""
 
+    architecture: Literal["native"] = "native"
     sample_rate_hz: int = 16_000
     hop_samples: int = Field(default=160, ge=2)
     hops_per_frame: int = Field(default=4, ge=1)
-    latent_dim: int = Field(default=64, ge=1)
-    hidden: int = Field(default=128, ge=1)
-    units: int = Field(default=2, ge=0)
-    num_codebooks: int = Field(default=8, ge=1)
+    bands: int = Field(default=20, ge=1)
+    latent_dim: int = Field(default=192, ge=1)
+    encoder: NetConfig = NetConfig(hidden=256, units=1)
+    decoder: NetConfig = NetConfig(hidden=384, units=2)
+    num_codebooks: int = Field(default=16, ge=1)
     codebook_size: int = Field(default=256, ge=2)
     quantizer: QuantizerConfig = QuantizerConfig()
 
@@ -78,13 +87,15 @@ class NativeCodec(nn.Module):
     def __init__(self, config: NativeCodecConfig) -> None:
         super().__init__()
         self.config = config
-        frame, dim, hidden, units = config.frame_samples, config.latent_dim, config.hidden, config.units
+        frame, dim = config.frame_samples, config.latent_dim
         self.analysis = mdct.analysis(config.hop_samples)
+        self.bands = Bands(config.hop_samples, config.sample_rate_hz, config.bands)
         self.to_latent = nn.Conv1d(frame, dim, 1, bias=False)
-        self.encoder = CausalNet(frame, hidden, dim, units)
+        self.encoder = CausalNet(frame, config.encoder.hidden, dim, config.encoder.units)
         self.quantizer = ResidualQuantizer(config.num_codebooks, config.codebook_size, dim, config.quantizer)
         self.from_latent = nn.Conv1d(dim, frame, 1, bias=False)
-        self.gain = CausalNet(dim, hidden, frame, units)
+        # A gain on each coefficient of the linear path, and what is added to it.
+        self.decoder = CausalNet(dim, config.decoder.hidden, 2 * frame, config.decoder.units)
         self.synthesis = mdct.synthesis(config.hop_samples)
         self._begin_linear()
 
@@ -93,9 +104,30 @@ class NativeCodec(nn.Module):
         nn.init.orthogonal_(self.to_latent.weight)
         with torch.no_grad():
             self.from_latent.weight.copy_(self.to_latent.weight.transpose(0, 1))
-            for network in (self.encoder, self.gain):
+            for network in (self.encoder, self.decoder):
                 network.last.weight.mul_(0.1)
                 nn.init.zeros_(network.last.bias)  # pyright: ignore[reportArgumentType] (it has one)
+
+    @torch.no_grad()
+    def frame_products(self, wave: MonoWave) -> Float[Tensor, "N N"]:
+        """The companded frames' outer products, summed: what `project_on_` wants of much speech."""
+        x = self._compressed(self.analysis(wave)).transpose(1, 2).flatten(0, 1)
+        return x.T @ x
+
+    @torch.no_grad()
+    def project_on_(self, products: Float[Tensor, "N N"]) -> None:
+        """Let the linear path keep the directions in which speech differs most (Karhunen-Loève), in place."""
+        directions = torch.linalg.eigh(products.double()).eigenvectors.flip(1)[:, : self.config.latent_dim]
+        self.to_latent.weight.copy_(directions.T[..., None])
+        self.from_latent.weight.copy_(directions[..., None])
+
+    def first(self, num_codebooks: int) -> "NativeCodec":
+        """The same codec with its first codebooks alone: fewer bits, and the same codes in those left."""
+        assert 1 <= num_codebooks <= self.num_codebooks, f"{num_codebooks} of {self.num_codebooks} codebooks"
+        fewer = copy.deepcopy(self)
+        fewer.config = self.config.model_copy(update={"num_codebooks": num_codebooks})
+        fewer.quantizer.keep_(num_codebooks)
+        return fewer
 
     @property
     def sample_rate_hz(self) -> int:
@@ -140,7 +172,7 @@ class NativeCodec(nn.Module):
     @property
     def decode_reach_frames(self) -> int:
         """One frame for the hop that the next one finishes, and the network's receptive field."""
-        return 1 + _past(self.gain)
+        return 1 + _past(self.decoder)
 
     @property
     def delay_samples(self) -> int:
@@ -154,7 +186,7 @@ class NativeCodec(nn.Module):
 
         Example `b` is coded with `num_codebooks[b]` codebooks; `None` leaves the latents unquantised.
         """
-        latents = self._latents(self._compressed(self.analysis(wave)))
+        latents = self.latents(wave)
         if num_codebooks is None:
             return self._wave(latents), None
         quantized = self.quantizer(latents, num_codebooks)
@@ -163,7 +195,8 @@ class NativeCodec(nn.Module):
     def latents(self, wave: MonoWave) -> Latent:
         """`[B, 1, S]` to `[B, D, T]`, what the quantizer codes; `S` must be whole frames."""
         self._check(wave)
-        return self._latents(self._compressed(self.analysis(wave)))
+        x = self._compressed(self.analysis(wave))
+        return self.to_latent(x) + self.encoder(x)
 
     @torch.no_grad()
     def encode(self, wave: MonoWave) -> Codes:
@@ -181,7 +214,7 @@ class NativeCodec(nn.Module):
 
     def init_decode_state(self, batch: int) -> DecodeState:
         """Fresh (zero) state of `batch` seats."""
-        return DecodeState(self.gain.init_state(batch), self.synthesis.init_state(batch))
+        return DecodeState(self.decoder.init_state(batch), self.synthesis.init_state(batch))
 
     @torch.no_grad()
     def encode_step(self, state: EncodeState, wave: MonoWave, exec_mask: Mask) -> Codes:
@@ -195,25 +228,23 @@ class NativeCodec(nn.Module):
     def decode_step(self, state: DecodeState, codes: Codes, exec_mask: Mask) -> MonoWave:
         """The next whole frames of each seat."""
         latents = self.quantizer.decode(codes)
-        spectrum = self._expanded(latents, self.gain.step(state.network, latents, exec_mask))
+        spectrum = self._expanded(latents, self.decoder.step(state.network, latents, exec_mask))
         return self.synthesis.step(state.synthesis, spectrum, exec_mask)
 
-    def _latents(self, x: Float[Tensor, "B N T"]) -> Latent:
-        return self.to_latent(x) + self.encoder(x)
-
     def _wave(self, latents: Latent) -> MonoWave:
-        return self.synthesis(self._expanded(latents, self.gain(latents)))
+        return self.synthesis(self._expanded(latents, self.decoder(latents)))
 
     def _compressed(self, spectrum: Float[Tensor, "B hop hops"]) -> Float[Tensor, "B N T"]:
-        """Hops to frames, each divided by the square root of its level: half the dynamic range."""
-        x = spectrum.unflatten(2, (-1, self.config.hops_per_frame)).transpose(2, 3).flatten(1, 2)
-        return x / (x.square().mean(dim=1, keepdim=True) + LEVEL_FLOOR) ** 0.25
+        """Hops to frames, companded."""
+        frames = spectrum.unflatten(2, (-1, self.config.hops_per_frame)).transpose(2, 3)
+        return self.bands.compressed(frames).flatten(1, 2)
 
-    def _expanded(self, latents: Latent, gain: Float[Tensor, "B N T"]) -> Float[Tensor, "B hop hops"]:
-        """The inverse of `_compressed`: a compressed frame's level is the square root of what it was."""
-        x = self.from_latent(latents) * (MAX_LOG_GAIN * torch.tanh(gain)).exp()
-        x = x * (x.square().mean(dim=1, keepdim=True) + LEVEL_FLOOR).sqrt()
-        return x.unflatten(1, (-1, self.config.hops_per_frame)).transpose(2, 3).flatten(2, 3)
+    def _expanded(self, latents: Latent, shaped: Float[Tensor, "B N2 T"]) -> Float[Tensor, "B hop hops"]:
+        """The linear path as the network shapes it, expanded: frames to hops."""
+        gain, added = shaped.chunk(2, dim=1)
+        x = self.from_latent(latents) * (MAX_LOG_GAIN * torch.tanh(gain)).exp() + added
+        frames = x.unflatten(1, (-1, self.config.hops_per_frame))
+        return self.bands.expanded(frames).transpose(2, 3).flatten(2, 3)
 
     def _check(self, wave: MonoWave) -> None:
         frame = self.config.frame_samples

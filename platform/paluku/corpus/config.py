@@ -10,7 +10,7 @@ from paluku.config import Config
 from paluku.corpus.preparation.prepare import Preparation
 from paluku.corpus.sources.config import SourceConfig
 from paluku.corpus.sources.folder import FolderConfig
-from paluku.corpus.splits import SplitShares
+from paluku.corpus.splits import CorpusShares
 from paluku.corpus.storage import AnyPlace, without_keys
 from paluku.corpus.voices.sentences import SpokenConfig
 
@@ -26,7 +26,7 @@ class CorpusConfig(Config):
     recordings: AnyPlace | None = None  # one more source, short for a folder (or its manifest.jsonl)
     max_source_s: float | None = Field(default=None, gt=0)  # of each source among those recordings
     preparation: Preparation = Preparation()
-    shares: SplitShares = SplitShares()
+    shares: CorpusShares = CorpusShares()
     seed: int = 0
     shard_mb: float = Field(default=128.0, gt=0)  # of audio; a shard ends with the row that reaches it
     part_minutes: float = Field(default=10.0, gt=0)  # of sound in one task

@@ -3,9 +3,9 @@
     FOLDER/train-00000.parquet    rows of one split, in row groups of `ROWS_PER_GROUP`
     FOLDER/manifest.json          written last: a folder without it is not whole
 
-A folder is a local path or a URI (`corpus.storage`). Three kinds share the form: utterances (one mono
-FLAC a row), dialogues (one two-channel FLAC a row, channel 0 the reply, channel 1 the user) and tokens
-(codes and text, one token a frame).
+A folder is a local path or a URI (`corpus.storage`). Four kinds share the form: utterances (one mono
+FLAC a row), dialogues (one two-channel FLAC a row, channel 0 the reply, channel 1 the user), tokens
+(codes and text, one token a frame) and features (what a frozen encoder hears in utterances).
 """
 
 import functools
@@ -32,10 +32,11 @@ ROWS_PER_GROUP = 64
 CACHED_GROUPS = 8
 READ_BLOCK_BYTES = 1 << 20
 
-# FLAC and hashes do not shrink, and no two are the same: neither is worth a compressor or a dictionary.
-INCOMPRESSIBLE = ("audio", "fingerprint")
+# FLAC, hashes and whitened features do not shrink, and no two are the same: none is worth a compressor or a
+# dictionary.
+INCOMPRESSIBLE = ("audio", "fingerprint", "features")
 
-Kind = Literal["utterances", "dialogues", "tokens"]
+Kind = Literal["utterances", "dialogues", "tokens", "features"]
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 AnyFolder = Path | str | Place
@@ -107,6 +108,14 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("agent_codes", pa.list_(pa.int16())),
             ("user_codes", pa.list_(pa.int16())),
             ("text", pa.list_(pa.int16())),
+        ]
+    ),
+    "features": pa.schema(
+        [
+            ("id", pa.string()),  # of the utterance
+            ("split", pa.string()),
+            ("num_frames", pa.int32()),
+            ("features", pa.binary()),  # float16 [T, D], row by row, little-endian
         ]
     ),
 }

@@ -27,6 +27,28 @@ class SplitShares(Config):
         return self
 
 
+class CorpusShares(SplitShares):
+    """Shares of speakers; all utterances of the sources that are named go where they are named."""
+
+    train_sources: tuple[str, ...] = ()  # such as synthetic voices, which nobody is to be surprised by
+    test_sources: tuple[str, ...] = ()  # such as a corpus that results are compared on
+
+    @model_validator(mode="after")
+    def _one_place_each(self) -> "CorpusShares":
+        if both := sorted({*self.train_sources} & {*self.test_sources}):
+            raise ValueError(f"{both[0]} is in train_sources and in test_sources; name it in one of them")
+        return self
+
+
+def split_of_speaker(source: str, speaker: str, shares: CorpusShares, seed: int) -> Split:
+    """The split of all that a speaker of a source says."""
+    if source in shares.train_sources:
+        return "train"
+    if source in shares.test_sources:
+        return "test"
+    return split_of(f"{source}/{speaker}", shares, seed)
+
+
 def split_of(key: str, shares: SplitShares, seed: int) -> Split:
     """The split of every row with this key."""
     place = fraction(key, seed)

@@ -9,7 +9,7 @@ convolution's the partial sums (without bias) that later inputs still add to: ze
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv_transpose1d, elu, pad
+from torch.nn.functional import conv_transpose1d, elu, linear, pad
 
 from paluku.nn.state import State, update_
 from paluku.shapes import Mask
@@ -46,9 +46,17 @@ class CausalConv1d(nn.Conv1d):
     ) -> Float[Tensor, "B C2 T"]:
         """The next inputs of each seat."""
         self._check(x)
-        seen = torch.cat((state, x), dim=-1)
-        update_(state, seen[..., seen.shape[-1] - self.past :], exec_mask)
+        seen = torch.cat((state, x), dim=-1) if self.past else x
+        if self.past:
+            update_(state, seen[..., seen.shape[-1] - self.past :], exec_mask)
+        if x.shape[-1] == self.stride[0]:
+            return self._one_output(seen)
         return super().forward(seen)
+
+    def _one_output(self, seen: Float[Tensor, "B C S"]) -> Float[Tensor, "B C2 1"]:
+        """A convolution with one output is a product of matrices: several times faster on a CPU."""
+        taps = seen[..., :: self.dilation[0]].flatten(1)
+        return linear(taps, self.weight.flatten(1), self.bias)[..., None]
 
     def _check(self, x: Tensor) -> None:
         length, stride = x.shape[-1], self.stride[0]

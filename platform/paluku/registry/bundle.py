@@ -10,13 +10,14 @@ import json
 import shutil
 from pathlib import Path
 
-from paluku.codec.native import NativeCodec
+from paluku.codec.trainable import TrainableCodec
 from paluku.config import Config
 from paluku.errors import CheckpointError
-from paluku.registry.artefact import appearing_whole, read_card, write_json
-from paluku.registry.models import load_codec as load_codec_folder
+from paluku.registry.artefact import CONFIG, appearing_whole, read_card, write_json
+from paluku.registry.codecs import load_codec as load_codec_folder
+from paluku.registry.codecs import with_first_codebooks
 from paluku.registry.models import load_s2s as load_s2s_folder
-from paluku.s2s.model import S2SModel
+from paluku.s2s.model import S2SConfig, S2SModel
 from paluku.tokens.text import CharTokenizer
 
 SCHEMA_VERSION = 1
@@ -97,10 +98,16 @@ def verify_bundle(folder: Path) -> BundleCard:
     return card
 
 
-def load_codec(bundle: Path) -> NativeCodec:
-    """The bundle's codec; raises `CheckpointError` as `read_bundle`."""
+def load_codec(bundle: Path) -> TrainableCodec:
+    """The bundle's codec, with as many codebooks as the S2S model speaks.
+
+    Raises:
+        CheckpointError: as `read_bundle`.
+        ConfigError: when the codec has fewer.
+    """
     read_bundle(bundle)
-    return load_codec_folder(bundle / CODEC)[1]
+    spoken = S2SConfig.from_file(bundle / S2S / CONFIG).num_codebooks
+    return with_first_codebooks(load_codec_folder(bundle / CODEC)[1], spoken, str(bundle / CODEC))
 
 
 def load_s2s(bundle: Path) -> S2SModel:

@@ -5,26 +5,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from paluku.codec.native import NativeCodec, NativeCodecConfig
 from paluku.errors import CheckpointError
 from paluku.registry.artefact import Card, read_model
 from paluku.s2s.model import S2SConfig, S2SModel
 
 
-def load_codec(folder: Path) -> tuple[Card, NativeCodec]:
-    """The codec of a model folder.
-
-    Raises:
-        CheckpointError: when the folder is not whole, damaged, or holds something else.
-    """
-    card, config, weights = read_model(folder, "codec", NativeCodecConfig)
-    model = NativeCodec(config)
-    _fill(model, weights, folder)
-    return card, model
-
-
 def load_s2s(folder: Path) -> tuple[Card, S2SModel]:
-    """The S2S model of a model folder; raises as `load_codec`."""
+    """The S2S model of a model folder; raises as `codecs.load_codec`."""
     card, config, weights = read_model(folder, "s2s", S2SConfig)
     model = S2SModel(config)
     _fill(model, weights, folder)

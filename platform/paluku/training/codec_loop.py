@@ -1,75 +1,54 @@
-"""Trains the native codec: plain torch, alone, under torchrun, or under Ray Train.
+"""Trains a codec: plain torch, alone, under torchrun, or under Ray Train.
 
     python -m paluku.training.codec_loop CONFIG.yaml [key=value ...]
 
 For the first steps the latents stay unquantised; then k-means sets the codebooks, which follow the data
-from there on. There is no average of the weights here: the learning rate ends near zero instead.
+from there on. Discriminators join at `adversarial_after_steps`, once there is speech to judge. What is
+evaluated and shipped is the moving average of the weights.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from paluku.audio import write_wav
-from paluku.codec.losses import MultiScaleMelLoss, noise_to_signal, si_sdr_db
-from paluku.codec.native import NativeCodec, NativeCodecConfig
-from paluku.codec.quantizer import histogram, perplexity, share_used
-from paluku.config import AbsolutePath, Config, from_command_line
+from paluku.codec.losses import (
+    BandNoiseLoss,
+    LoudnessLoss,
+    MultiScaleMelLoss,
+    TeacherLoss,
+    noise_to_signal,
+    si_sdr_db,
+)
+from paluku.codec.native import NativeCodec
+from paluku.codec.quantizer import Quantized, histogram, perplexity, share_used
+from paluku.codec.trainable import TrainableCodec, build_codec, latent_dim
+from paluku.config import from_command_line
 from paluku.corpus.shards import ShardSet, Split
+from paluku.corpus.teacher.features import TeacherFeatures
 from paluku.errors import TrainingError, exits_cleanly
 from paluku.log import to_stderr
+from paluku.registry.codecs import beginning
 from paluku.shapes import MonoWave
 from paluku.training import checkpoint, pictures
+from paluku.training.average import WeightAverage
+from paluku.training.balancer import Balancer
+from paluku.training.codec_config import CodecTrainingConfig
 from paluku.training.console import ConsoleReporter
 from paluku.training.crops import CropBatch, Crops
+from paluku.training.gan import Gan
 from paluku.training.ports import Reporter
 from paluku.training.schedule import set_learning_rate, warmup_cosine
 from paluku.training.world import World, current_world, distribute, joined, mean_over_world, sum_over_world
 
-
-class LossWeights(Config):
-    """What each loss counts."""
-
-    wave: float = 1.0
-    mel: float = 1.0
-    commitment: float = 0.25
-
-
-class CodecTrainingConfig(Config):
-    """One run. `batch` is per worker; steps are counted from 1 in everything that is written."""
-
-    corpus: AbsolutePath  # folder of utterances (paluku.corpus.shards)
-    out: AbsolutePath  # checkpoints and samples come here
-    model: NativeCodecConfig = NativeCodecConfig()
-    weights: LossWeights = LossWeights()
-    steps: int = Field(default=2000, ge=1)
-    batch: int = Field(default=16, ge=1)
-    crop_s: float = Field(default=1.0, gt=0)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    warmup_steps: int = Field(default=20, ge=0)
-    quantise_after_steps: int = Field(default=50, ge=0)
-    max_gradient_norm: float = Field(default=5.0, gt=0)
-    seed: int = Field(default=0, ge=0)
-    log_every: int = Field(default=20, ge=1)
-    evaluate_every: int = Field(default=500, ge=1)
-    evaluate_clips: int = Field(default=8, ge=1)  # per worker
-    evaluate_s: float = Field(default=4.0, gt=0)
-    checkpoint_every: int = Field(default=500, ge=1)
-
-    @model_validator(mode="after")
-    def _quantises(self) -> "CodecTrainingConfig":
-        if self.quantise_after_steps >= self.steps:
-            raise ValueError(
-                f"quantise_after_steps is {self.quantise_after_steps}, steps {self.steps}: "
-                "the codebooks would never be learned; give more steps"
-            )
-        return self
+# The loss by bands sees frames of 40 ms in hops of 10 ms, as the native codec does, whatever it trains.
+HOPS_PER_S, HOPS_PER_FRAME, BANDS = 100, 4, 20
 
 
 @dataclass
@@ -78,75 +57,150 @@ class TrainState:
 
     config: CodecTrainingConfig
     world: World
-    codec: NativeCodec
+    codec: TrainableCodec
     parallel: nn.Module  # the codec, in DDP when there are several workers
+    average: WeightAverage
     optimiser: torch.optim.Optimizer
-    mel_loss: MultiScaleMelLoss
+    balancer: Balancer
+    losses: nn.ModuleDict  # those with tables of their own; nothing in them is trained
+    pupil: TeacherLoss | None
+    parallel_pupil: nn.Module | None
+    gan: Gan | None
     step: int = 0  # steps done
 
 
-def build(config: CodecTrainingConfig, world: World) -> TrainState:
-    """A fresh state, the same on every worker."""
+def build(config: CodecTrainingConfig, world: World, teacher_dim: int | None = None) -> TrainState:
+    """A fresh state, the same on every worker; with `teacher_dim`, one that learns from a teacher."""
     torch.manual_seed(config.seed)
-    codec = NativeCodec(config.model)
+    codec = build_codec(config.model)
+    if config.begin_from is not None:
+        codec.load_state_dict(beginning(config.begin_from, config.model))
     parallel = distribute(codec, world)
+    pupil = None if teacher_dim is None else TeacherLoss(latent_dim(config.model), teacher_dim)
     learned = [weight for weight in codec.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, betas=(0.8, 0.99))
-    mel_loss = MultiScaleMelLoss(config.model.sample_rate_hz).to(world.device)
-    return TrainState(config, world, codec, parallel, optimiser, mel_loss)
+    return TrainState(
+        config,
+        world,
+        codec,
+        parallel,
+        WeightAverage(codec, config.average_decay),
+        torch.optim.AdamW(
+            learned + ([] if pupil is None else list(pupil.parameters())),
+            lr=config.learning_rate,
+            betas=(0.8, 0.99),
+        ),
+        Balancer(config.weights.of_the_wave, config.balancer, world),
+        _fixed_losses(config.model.sample_rate_hz).to(world.device),
+        pupil,
+        None if pupil is None else distribute(pupil, world),
+        None if config.adversarial_after_steps is None else Gan(config.gan, world),
+    )
+
+
+def _fixed_losses(rate_hz: int) -> nn.ModuleDict:
+    band = BandNoiseLoss(rate_hz, rate_hz // HOPS_PER_S, HOPS_PER_FRAME, BANDS)
+    losses = {"band": band, "loudness": LoudnessLoss(rate_hz), "mel": MultiScaleMelLoss(rate_hz)}
+    return nn.ModuleDict(losses).requires_grad_(False)
 
 
 def step(state: TrainState, batch: CropBatch) -> dict[str, Tensor]:
-    """One update of weights and codebooks; the losses before it, as scalars.
+    """One update of weights, discriminators and codebooks; the losses before it, as scalars.
 
     Raises:
         TrainingError: when the gradient is not finite; weights are left as they were.
     """
     config, codec = state.config, state.codec
     codec.train()
-    if state.step == config.quantise_after_steps:
-        codec.quantizer.initialise_(codec.latents(batch.wave).detach())
-    quantises = state.step >= config.quantise_after_steps
+    quantises = state.step >= config.quantise_after_steps or config.begin_from is not None
     decoded, quantized = state.parallel(batch.wave, batch.num_codebooks if quantises else None)
-    losses = _reconstruction(state, decoded, batch.wave)
-    if quantized is not None:
-        losses["commitment"] = quantized.commitment
-    weights = config.weights.model_dump()
-    losses["loss"] = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-    _descend(state, losses["loss"])
+    # A leaf: each loss's own gradient ends at the wave, where they are weighed against each other.
+    heard = decoded.detach().requires_grad_()
+    losses, judged = _of_the_wave(state, heard, batch.wave)
+    direct = _direct(state, quantized, batch)
+    gradient = state.balancer.balance(losses, heard).gradient
+    if judged is not None:
+        losses["discriminator"] = judged.detach()
+    norm = _descend(state, decoded, gradient, direct, losses | direct)
+    if judged is not None and state.gan is not None:
+        state.gan.learn(judged, _rate_share(state))
     if quantized is not None:
         codec.quantizer.learn_(quantized)
+    state.average.update(codec)
     state.step += 1
-    return {name: value.detach() for name, value in losses.items()}
+    weights = config.weights.of_the_wave
+    pushed = [weights[name] * losses[name] for name in weights if name in losses]
+    total = torch.stack([*pushed, *direct.values()])
+    values = losses | direct | {"gradient_norm": norm, "loss": total.sum()}
+    return {name: value.detach() for name, value in values.items()}
 
 
-def _reconstruction(state: TrainState, decoded: MonoWave, wave: MonoWave) -> dict[str, Tensor]:
+def _of_the_wave(
+    state: TrainState, decoded: MonoWave, wave: MonoWave
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """The losses that the balancer weighs; and what the discriminators' verdicts cost themselves."""
     decoded, wave = aligned(state.codec, decoded, wave)
-    return {"wave": noise_to_signal(decoded, wave), "mel": state.mel_loss(decoded, wave)}
+    weights, judged = state.config.weights.of_the_wave, None
+    found = {name: value for name, value in _distances(state, decoded, wave).items() if name in weights}
+    if state.gan is not None and state.step >= (state.config.adversarial_after_steps or 0):
+        ours, judged = state.gan.losses(decoded, wave)
+        found |= {name: value for name, value in ours.items() if name in weights}
+    return found, judged
+
+
+def _distances(state: TrainState, decoded: MonoWave, wave: MonoWave) -> dict[str, Tensor]:
+    return {
+        "wave": noise_to_signal(decoded, wave),
+        **{name: loss(decoded, wave) for name, loss in state.losses.items()},
+    }
+
+
+def _direct(state: TrainState, quantized: Quantized | None, batch: CropBatch) -> dict[str, Tensor]:
+    """The losses that do not go through the wave, weighted."""
+    if quantized is None:
+        return {}
+    weights = state.config.weights
+    found = {"commitment": weights.commitment * quantized.commitment}
+    if state.parallel_pupil is not None:
+        assert batch.teacher is not None, "the batch lacks what the teacher heard"
+        found["teacher"] = weights.teacher * state.parallel_pupil(quantized.first, batch.teacher)
+    return found
 
 
 def aligned(
-    codec: NativeCodec, decoded: MonoWave, wave: MonoWave
+    codec: TrainableCodec, decoded: MonoWave, wave: MonoWave
 ) -> tuple[Float[Tensor, "B 1 R"], Float[Tensor, "B 1 R"]]:
     """The decoded wave and the original, both without what the codec's delay leaves unmatched."""
     delay = codec.delay_samples
     return decoded[..., delay:], wave[..., : wave.shape[-1] - delay]
 
 
-def _descend(state: TrainState, loss: Tensor) -> None:
+def _rate_share(state: TrainState) -> float:
+    return warmup_cosine(state.step, state.config.steps, state.config.warmup_steps)
+
+
+def _descend(
+    state: TrainState,
+    decoded: MonoWave,
+    gradient: MonoWave,
+    direct: Mapping[str, Tensor],
+    losses: Mapping[str, Tensor],
+) -> Tensor:
+    """Back-propagate, clip, step; the gradient's norm before clipping."""
     config = state.config
-    share = warmup_cosine(state.step, config.steps, config.warmup_steps)
-    set_learning_rate(state.optimiser, share * config.learning_rate)
+    set_learning_rate(state.optimiser, _rate_share(state) * config.learning_rate)
     state.optimiser.zero_grad()
-    loss.backward()
+    torch.autograd.backward([decoded, *direct.values()], [gradient, *[None] * len(direct)])
+    learned = [weight for group in state.optimiser.param_groups for weight in group["params"]]
     # After DDP's all-reduce the norm is the same everywhere: all workers stop, or none.
-    norm = nn.utils.clip_grad_norm_(state.codec.parameters(), config.max_gradient_norm)
+    norm = nn.utils.clip_grad_norm_(learned, config.max_gradient_norm)
     if not torch.isfinite(norm):
+        values = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
         raise TrainingError(
-            f"step {state.step + 1}: the gradient is {norm.item()} (loss {loss.detach().item():.4g}); "
+            f"step {state.step + 1}: the gradient is {norm.item()} ({values}); "
             "lower learning_rate, or look for broken audio in the corpus, and resume from the last checkpoint"
         )
     state.optimiser.step()
+    return norm
 
 
 def run(config: CodecTrainingConfig, reporter: Reporter, resume: Path | None = None) -> Path:
@@ -162,13 +216,14 @@ def run(config: CodecTrainingConfig, reporter: Reporter, resume: Path | None = N
     """
     world = current_world()
     train, dev = crops(config, "train", config.crop_s), crops(config, "dev", config.evaluate_s)
-    state = build(config, world)
+    state = build(config, world, train.teacher_dim)
     parents = {"corpus": train.utterances.manifest.hash}
     if resume is not None:
         restore_(state, resume, parents)
     folder = None
     pace = Pace(config, state)
     while state.step < config.steps:
+        prepare_(state, train)
         losses = step(state, train.batch(state.step, config.batch, world).to(world.device))
         if _due(state, config.log_every):
             reporter.metrics(state.step, mean_over_world(losses, world) | pace.metrics(state))
@@ -177,6 +232,33 @@ def run(config: CodecTrainingConfig, reporter: Reporter, resume: Path | None = N
         if _due(state, config.checkpoint_every):
             folder = save(state, reporter, parents)
     return folder or save(state, reporter, parents)
+
+
+def prepare_(state: TrainState, train: Crops) -> None:
+    """What a fresh codec takes from much speech at once before its next step, in place.
+
+    The native codec's linear path begins from the directions in which speech differs most: from random ones
+    it took most of the first thousand steps to get there. Codebooks begin from k-means: from a single batch
+    they had two thirds of the perplexity.
+    """
+    config, codec = state.config, state.codec
+    if config.begin_from is not None:
+        return
+    if state.step == 0 and isinstance(codec, NativeCodec):
+        products = torch.stack([codec.frame_products(wave) for wave in _waves(state, train)]).sum(dim=0)
+        codec.project_on_(sum_over_world(products, state.world))
+        state.average.copy_from(codec)
+    if state.step == config.quantise_after_steps:
+        with torch.no_grad():
+            latents = [codec.latents(wave) for wave in _waves(state, train)]
+        codec.quantizer.initialise_(*latents)
+
+
+def _waves(state: TrainState, train: Crops) -> Iterator[MonoWave]:
+    """Of the next batches."""
+    config, world = state.config, state.world
+    for step in range(state.step, state.step + config.prepare_from_batches):
+        yield train.batch(step, config.batch, world).wave.to(world.device)
 
 
 def _due(state: TrainState, every: int) -> bool:
@@ -188,9 +270,13 @@ def crops(config: CodecTrainingConfig, split: Split, crop_s: float) -> Crops:
     model = config.model
     frames = max(round(crop_s * model.sample_rate_hz / model.frame_samples), 2)
     utterances = ShardSet(config.corpus, "utterances", split)
-    return Crops(
-        utterances, model.sample_rate_hz, frames * model.frame_samples, model.num_codebooks, config.seed
-    )
+    samples = frames * model.frame_samples
+    if split != "train":
+        return Crops(utterances, model, samples, config.seed)
+    teacher = None
+    if config.teacher is not None:
+        teacher = TeacherFeatures(config.teacher, split, corpus_hash=utterances.manifest.hash)
+    return Crops(utterances, model, samples, config.seed, teacher, config.levels_db)
 
 
 class Pace:
@@ -212,14 +298,19 @@ class Pace:
 
 @torch.no_grad()
 def evaluate(state: TrainState, dev: Crops, reporter: Reporter) -> Mapping[str, float]:
-    """Judge the codec on the dev split with all codebooks; report metrics, a pair of WAVs and a picture."""
+    """Judge the averaged codec on the dev split; report metrics, a pair of WAVs and a picture.
+
+    With all codebooks, and (names ending in `_half`) with half of them.
+    """
     state.codec.eval()
     batch = dev.batch(0, state.config.evaluate_clips, state.world).to(state.world.device)
-    codes = state.codec.encode(batch.wave)
-    decoded = state.codec.decode(codes)
-    losses = _reconstruction(state, decoded, batch.wave)
-    si_sdr = si_sdr_db(*aligned(state.codec, decoded, batch.wave)).mean()
-    values = mean_over_world({**losses, "si_sdr_db": si_sdr}, state.world)
+    with state.average.averaged(state.codec):
+        codes = state.codec.encode(batch.wave)
+        decoded = state.codec.decode(codes)
+        half = state.codec.decode(codes[:, : max(codes.shape[1] // 2, 1)])
+    found = _judged(state, decoded, batch.wave)
+    found |= {f"{name}_half": value for name, value in _judged(state, half, batch.wave).items()}
+    values = mean_over_world(found, state.world)
     counts = sum_over_world(histogram(codes, state.codec.codebook_size), state.world)
     values["codebook_share_used"] = float(share_used(counts).mean())
     values |= {f"codebook_{k}_perplexity": value for k, value in enumerate(perplexity(counts).tolist())}
@@ -227,6 +318,11 @@ def evaluate(state: TrainState, dev: Crops, reporter: Reporter) -> Mapping[str, 
     reporter.metrics(state.step, metrics)
     _report_sample(state, batch.wave[0, 0], decoded[0, 0], reporter)
     return metrics
+
+
+def _judged(state: TrainState, decoded: MonoWave, wave: MonoWave) -> dict[str, Tensor]:
+    decoded, wave = aligned(state.codec, decoded, wave)
+    return _distances(state, decoded, wave) | {"si_sdr_db": si_sdr_db(decoded, wave).mean()}
 
 
 def _report_sample(state: TrainState, original: Tensor, decoded: Tensor, reporter: Reporter) -> None:
@@ -250,8 +346,8 @@ def save(state: TrainState, reporter: Reporter, parents: Mapping[str, str]) -> P
             folder,
             "codec",
             state.config.model,
-            state.codec.state_dict(),
-            {"optimiser": state.optimiser.state_dict()},
+            state.average.weights,
+            _training_state(state),
             step=state.step,
             run_id=reporter.run_id,
             parents=parents,
@@ -262,12 +358,38 @@ def save(state: TrainState, reporter: Reporter, parents: Mapping[str, str]) -> P
     return folder
 
 
+def _training_state(state: TrainState) -> dict[str, Any]:
+    """What is needed to go on, beside what is served."""
+    return {
+        "weights": state.codec.state_dict(),
+        "average": state.average.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "balancer": state.balancer.state_dict(),
+        "pupil": None if state.pupil is None else state.pupil.state_dict(),
+        "gan": None if state.gan is None else state.gan.state_dict(),
+    }
+
+
 def restore_(state: TrainState, folder: Path, parents: Mapping[str, str]) -> None:
     """Bring a fresh state to where a checkpoint was, in place. Raises `CheckpointError`."""
-    card, weights, training = checkpoint.restore(folder, "codec", state.config.model, parents)
-    state.codec.load_state_dict(weights)
-    state.optimiser.load_state_dict(training["optimiser"])
+    card, _, training = checkpoint.restore(folder, "codec", state.config.model, parents)
+    state.codec.load_state_dict(training["weights"])
+    state.average.load_state_dict(training["average"])
+    state.balancer.load_state_dict(training["balancer"])
+    # A teacher, or discriminators, may join a run that began without them.
+    if state.pupil is not None and training["pupil"] is not None:
+        state.pupil.load_state_dict(training["pupil"])
+    if state.gan is not None and training["gan"] is not None:
+        state.gan.load_state_dict(training["gan"])
+    _restore_optimiser_(state.optimiser, training["optimiser"])
     state.step = card.step
+
+
+def _restore_optimiser_(optimiser: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """The saved moments; weights that have joined since begin with none."""
+    (group,) = optimiser.state_dict()["param_groups"]
+    (old,) = saved["param_groups"]
+    optimiser.load_state_dict({"state": saved["state"], "param_groups": [old | {"params": group["params"]}]})
 
 
 @exits_cleanly

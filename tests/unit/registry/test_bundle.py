@@ -6,7 +6,7 @@ import torch
 
 from paluku.errors import CheckpointError
 from paluku.registry.bundle import load_codec, load_s2s, load_tokenizer, read_bundle, write_bundle
-from paluku.registry.models import load_codec as load_codec_folder
+from paluku.registry.codecs import load_codec as load_codec_folder
 from paluku.tokens.text import CharTokenizer
 from tests.fakes.bundle import tiny_bundle, tiny_codec, tiny_s2s
 

@@ -12,6 +12,7 @@ from paluku.codec.native import NativeCodec, NativeCodecConfig
 from paluku.config import load, resolve
 from paluku.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from paluku.registry.artefact import read_model
+from paluku.registry.codecs import load_codec
 from paluku.training import codec_loop
 from paluku.training.codec_loop import CodecTrainingConfig
 from paluku.training.console import ConsoleReporter
@@ -33,7 +34,7 @@ def test_a_run_leaves_checkpoints_samples_and_curves(corpus: Path, tmp_path: Pat
     assert last == tmp_path / "step-000010"
     assert reporter.checkpoints == [(tmp_path / "step-000005", 5), (last, 10)]
     assert [step for step, _ in reporter.curve("loss")] == list(range(1, 11))
-    assert {"wave", "mel", "commitment", "learning_rate", "audio_s_per_s"} <= reporter.reported[5][1].keys()
+    assert {"band", "mel", "commitment", "learning_rate", "audio_s_per_s"} <= reporter.reported[5][1].keys()
     measured = reporter.reported[-1][1]
     assert 1 <= measured["dev_codebook_3_perplexity"] <= TINY_CODEC.codebook_size
     assert 0 < measured["dev_codebook_share_used"] <= 1
@@ -66,8 +67,8 @@ def test_resuming_a_finished_run_reports_its_checkpoint_again(corpus: Path, tmp_
 
 def test_another_model_cannot_be_resumed(corpus: Path, tmp_path: Path) -> None:
     done = codec_loop.run(tiny_run(corpus, tmp_path), MemoryReporter())
-    wider = TINY_CODEC.model_copy(update={"hidden": 24})
-    with pytest.raises(CheckpointError, match="hidden: 16 there, 24 here"):
+    wider = TINY_CODEC.model_copy(update={"latent_dim": 24})
+    with pytest.raises(CheckpointError, match="latent_dim: 32 there, 24 here"):
         codec_loop.run(tiny_run(corpus, tmp_path / "b", model=wider), MemoryReporter(), resume=done)
 
 
@@ -75,7 +76,9 @@ def test_broken_audio_stops_the_run_before_the_weights_are_spoilt(corpus: Path, 
     state = codec_loop.build(tiny_run(corpus, tmp_path), World(0, 1, torch.device("cpu")))
     before = {name: value.clone() for name, value in state.codec.state_dict().items()}
     broken = CropBatch(torch.full((2, 1, 3200), math.nan), torch.tensor([4, 4]))
-    with pytest.raises(TrainingError, match=r"step 1: the gradient is nan \(loss nan\); lower learning_rate"):
+    with pytest.raises(
+        TrainingError, match=r"step 1: the gradient is nan \(band nan, mel nan\); lower learning_rate"
+    ):
         codec_loop.step(state, broken)
     torch.testing.assert_close(state.codec.state_dict(), before, atol=0, rtol=0)
 
@@ -106,7 +109,7 @@ def test_a_relative_folder_and_a_run_too_short_to_quantise_are_refused() -> None
 def test_the_shipped_configuration_fits() -> None:
     paths = ["corpus=/corpus", "out=/out"]
     config = load(CodecTrainingConfig, "jobs/configs/train_codec.demo.yaml", paths)
-    assert (config.model.num_codebooks, config.model.codebook_size) == (8, 256)
+    assert (config.model.num_codebooks, config.model.codebook_size) == (16, 256)
 
 
 def test_the_console_speaks_on_one_rank(caplog: pytest.LogCaptureFixture) -> None:
@@ -114,3 +117,57 @@ def test_the_console_speaks_on_one_rank(caplog: pytest.LogCaptureFixture) -> Non
         ConsoleReporter(current_world()).metrics(3, {"loss": 0.25})
         ConsoleReporter(World(1, 2, torch.device("cpu"))).metrics(3, {"loss": 0.5})
     assert caplog.messages == ["step 3 loss=0.25"]
+
+
+ENCODEC = {
+    "architecture": "encodec",
+    "n_filters": 2,
+    "lstm_layers": 1,
+    "dimension": 8,
+    "codebook_size": 16,
+    "bandwidth_kbps": 0.6,
+    "weight_norm": True,
+}
+
+
+def test_encodec_trains_with_the_same_loop(tmp_path: Path) -> None:
+    corpus = write_utterances(tmp_path / "corpus", train=2, dev=1, duration_s=0.5, rate_hz=24_000)
+    reporter = MemoryReporter()
+    how = {"model": ENCODEC, "steps": 4, "batch": 2, "quantise_after_steps": 1, "checkpoint_every": 2}
+    done = codec_loop.run(tiny_run(corpus, tmp_path / "out", **how), reporter)
+    assert len(reporter.curve("band")) == 4
+    _, codec = load_codec(done)
+    assert (codec.sample_rate_hz, codec.num_codebooks) == (24_000, 2)
+    again = {**how, "begin_from": str(done), "steps": 6}
+    fine = MemoryReporter()
+    codec_loop.run(tiny_run(corpus, tmp_path / "fine", **again), fine)
+    # It goes on from codebooks that are there: they are used from the first step.
+    assert "commitment" in fine.reported[0][1]
+    resumed = MemoryReporter()
+    codec_loop.run(tiny_run(corpus, tmp_path / "fine2", **again), resumed, tmp_path / "fine" / "step-000004")
+    assert resumed.curve("loss") == fine.curve("loss")[4:]
+
+
+def test_weights_to_begin_with_must_fit(corpus: Path, tmp_path: Path) -> None:
+    done = codec_loop.run(tiny_run(corpus, tmp_path / "a"), MemoryReporter())
+    other = tiny_run(
+        corpus, tmp_path / "b", begin_from=str(done), model={**TINY_CODEC.model_dump(), "latent_dim": 24}
+    )
+    with pytest.raises(CheckpointError, match="has other settings than `model`"):
+        codec_loop.run(other, MemoryReporter())
+    with pytest.raises(CheckpointError, match="begin_from: there is no model folder /nowhere"):
+        codec_loop.run(tiny_run(corpus, tmp_path / "c", begin_from="/nowhere"), MemoryReporter())
+
+
+def test_a_teacher_needs_25_frames_a_second(tmp_path: Path) -> None:
+    values = {"corpus": "/c", "out": "/o", "teacher": "/t", "model": ENCODEC}
+    with pytest.raises(
+        ConfigError, match="a teacher has 25 frames a second, encodec has 75"
+    ):
+        resolve(CodecTrainingConfig, values, "train.yaml")
+
+
+@pytest.mark.parametrize("name", ["train_codec.yaml", "train_codec.encodec.yaml"])
+def test_configurations_fit(name: str) -> None:
+    config = load(CodecTrainingConfig, f"jobs/configs/{name}", ["corpus=/corpus", "out=/out"])
+    assert config.model.num_codebooks in (8, 16)

@@ -1,5 +1,7 @@
 """Codec training batches."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 
@@ -20,8 +22,17 @@ def utterances(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     return ShardSet(folder, "utterances", "train")
 
 
+class Shape(NamedTuple):
+    sample_rate_hz: int = RATE_HZ
+    frame_samples: int = 320
+    num_codebooks: int = 4
+
+
+SHAPE = Shape()
+
+
 def test_a_crop_is_a_stretch_of_some_utterance(utterances: ShardSet) -> None:
-    batch = Crops(utterances, RATE_HZ, 1600, num_codebooks=4, seed=0).batch(0, 5, World(0, 1, CPU))
+    batch = Crops(utterances, SHAPE, 1600, seed=0).batch(0, 5, World(0, 1, CPU))
     originals = [torch.from_numpy(from_pcm16(to_pcm16(vowel(s, 0.5, RATE_HZ)))) for s in range(5)]
     stretches = torch.cat([wave.unfold(0, 1600, 1) for wave in originals])
     assert batch.wave.shape == (5, 1, 1600)
@@ -30,13 +41,27 @@ def test_a_crop_is_a_stretch_of_some_utterance(utterances: ShardSet) -> None:
 
 
 def test_a_short_utterance_is_followed_by_silence(utterances: ShardSet) -> None:
-    batch = Crops(utterances, RATE_HZ, 6400, num_codebooks=4, seed=0).batch(0, 2, World(0, 1, CPU))
+    batch = Crops(utterances, SHAPE, 6400, seed=0).batch(0, 2, World(0, 1, CPU))
     assert batch.wave[..., :4000].abs().amax() > 0.1
     assert not batch.wave[..., 4000:].any()
 
 
+def test_levels_differ_and_nothing_clips(utterances: ShardSet) -> None:
+    plain = Crops(utterances, SHAPE, 1600, seed=0).batch(0, 40, World(0, 1, CPU)).wave
+    varied = (
+        Crops(utterances, SHAPE, 1600, seed=0, levels_db=(-12.0, 20.0)).batch(0, 40, World(0, 1, CPU)).wave
+    )
+    gains_db = 20 * torch.log10(varied.norm(dim=2) / plain.norm(dim=2)).flatten()
+    assert gains_db.min() < -9
+    assert gains_db.max() > 1
+    assert varied.abs().max() <= max(1.0, plain.abs().max())
+    torch.testing.assert_close(
+        varied / varied.norm(dim=2, keepdim=True), plain / plain.norm(dim=2, keepdim=True)
+    )
+
+
 def test_two_workers_draw_together_what_one_draws(utterances: ShardSet) -> None:
-    crops = Crops(utterances, RATE_HZ, 1600, num_codebooks=4, seed=0)
+    crops = Crops(utterances, SHAPE, 1600, seed=0)
     whole = crops.batch(3, 6, World(0, 1, CPU))
     halves = [crops.batch(3, 3, World(rank, 2, CPU)) for rank in range(2)]
     assert torch.equal(torch.cat([half.wave for half in halves]), whole.wave)
@@ -44,7 +69,7 @@ def test_two_workers_draw_together_what_one_draws(utterances: ShardSet) -> None:
 
 
 def test_quantizer_dropout_uses_all_codebooks_half_the_time_and_any_number_else(utterances: ShardSet) -> None:
-    crops = Crops(utterances, RATE_HZ, 320, num_codebooks=4, seed=0)
+    crops = Crops(utterances, SHAPE, 320, seed=0)
     numbers = crops.batch(0, 400, World(0, 1, CPU)).num_codebooks
     shares = torch.bincount(numbers, minlength=5) / 400
     expected = torch.tensor([0, 0.125, 0.125, 0.125, 0.625])

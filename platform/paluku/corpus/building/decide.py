@@ -17,7 +17,7 @@ from paluku.corpus.building.parts import AUDIO_BYTES
 from paluku.corpus.preparation.fingerprint import Duplicates
 from paluku.corpus.preparation.quality import Reject
 from paluku.corpus.shards import SPLITS, Split
-from paluku.corpus.splits import SplitShares, split_of
+from paluku.corpus.splits import CorpusShares, split_of_speaker
 from paluku.corpus.storage import Place
 from paluku.errors import CorpusError
 
@@ -44,7 +44,9 @@ class Decision(Config):
     licences: dict[str, str] = Field(default_factory=dict)
 
 
-def decide(parts: Sequence[str], work: Place, shares: SplitShares, seed: int, shard_bytes: float) -> Decision:
+def decide(
+    parts: Sequence[str], work: Place, shares: CorpusShares, seed: int, shard_bytes: float
+) -> Decision:
     """Look at every row of the parts, which are files below `work`, in their order.
 
     The first of several recordings of the same sound (`fingerprint.Duplicates`) stays. A speaker is in one
@@ -60,7 +62,7 @@ def decide(parts: Sequence[str], work: Place, shares: SplitShares, seed: int, sh
         if (kept := known.add(row["fingerprint"], row["id"])) is not None:
             duplicates.append(_duplicate(row, kept))
             continue
-        split = split_of(f"{row['source']}/{row['speaker']}", shares, seed)
+        split = split_of_speaker(row["source"], row["speaker"], shares, seed)
         filling[split].add(part, number, row[AUDIO_BYTES])
         sums.add(row | {"split": split})
     hours = sums.hours

@@ -15,7 +15,7 @@ from paluku.corpus.preparation.fingerprint import Duplicates
 from paluku.corpus.preparation.quality import Reject
 from paluku.corpus.shards import SPLITS, ShardInfo, Split, write_shard
 from paluku.corpus.sources.config import open_source
-from paluku.corpus.splits import split_of
+from paluku.corpus.splits import split_of_speaker
 
 BYTES_PER_MB = 1e6
 
@@ -66,7 +66,7 @@ def build_plainly(config: CorpusConfig) -> Built:
         elif known.add(found["fingerprint"], found["id"]) is not None:
             rejects["duplicate"] += 1
         else:
-            split = split_of(f"{found['source']}/{found['speaker']}", config.shares, config.seed)
+            split = split_of_speaker(found["source"], found["speaker"], config.shares, config.seed)
             shards[split].add(found)
     for unfinished in shards.values():
         unfinished.flush()

@@ -11,6 +11,8 @@ from array import array
 
 import numpy as np
 
+from paluku.corpus.preparation.spectra import power_spectra
+
 NUM_SLICES, NUM_BANDS = 17, 17  # their differences: 16 x 16 bits
 LOW_HZ, HIGH_HZ = 250.0, 3_400.0  # what a telephone and any lossy coder keep
 WINDOW_S, HOP_S = 0.064, 0.016
@@ -110,11 +112,9 @@ def _band_powers(wave: np.ndarray, rate_hz: int) -> np.ndarray:
     """Power `[N, NUM_BANDS]` of bands of equal ratio, each `HOP_S`, from before the first sample on."""
     size, hop = round(WINDOW_S * rate_hz), round(HOP_S * rate_hz)
     padded = np.pad(wave, size)  # as silence that was recorded would be
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-    spectrum = np.fft.rfft(frames * np.hanning(size).astype(np.float32), axis=1)
-    power = spectrum.real**2 + spectrum.imag**2
-    edges = np.geomspace(LOW_HZ, HIGH_HZ, NUM_BANDS + 1) * size / rate_hz
-    return np.add.reduceat(power, np.round(edges).astype(int), axis=1)[:, :-1]
+    edges = np.round(np.geomspace(LOW_HZ, HIGH_HZ, NUM_BANDS + 1) * size / rate_hz).astype(int)
+    blocks = power_spectra(padded, np.hanning(size).astype(np.float32), hop)
+    return np.concatenate([np.add.reduceat(power, edges, axis=1)[:, :-1] for power in blocks])
 
 
 def _averages(power: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ def _weighted(wave: np.ndarray, rate_hz: int) -> np.ndarray:
     return np.fft.irfft(spectrum, num_fft)[: len(wave)]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)  # half a second to half a minute are seven powers of two; 8 MB
 def _response(rate_hz: int, num_fft: int) -> np.ndarray:
     """K-weighting at any rate: a high shelf and a high-pass, complex `[num_fft / 2 + 1]`.
 

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from paluku.config import Config
+from paluku.corpus.preparation.spectra import power_spectra
 from paluku.errors import AudioError
 
 # What is measured is said to lie between these: no room and no converter is better than the upper one.
@@ -155,9 +156,8 @@ def bandwidth_hz(wave: np.ndarray, rate_hz: int) -> float:
     if len(wave) < size or not wave.any():
         return 0.0
     # Blackman's side lobes begin at -58 dB: those of a Hann window (-31) would blur a steep edge.
-    frames = np.lib.stride_tricks.sliding_window_view(wave, size)[:: size // 2]
-    spectrum = np.fft.rfft(frames * np.blackman(size).astype(np.float32), axis=1)
-    density = (spectrum.real**2 + spectrum.imag**2).mean(axis=0)
+    power = np.concatenate(list(power_spectra(wave, np.blackman(size).astype(np.float32), size // 2)))
+    density = power.mean(axis=0)
     loud = np.flatnonzero(density > density.max() * 10 ** (-BANDWIDTH_RANGE_DB / 10))
     return float(loud[-1] * rate_hz / size)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from paluku.config import Config
+from paluku.config import Config, load
 from paluku.corpus.telugu import normalise_telugu
 from paluku.corpus.text import normalise
 from paluku.corpus.turns import shipped_turns
@@ -37,7 +37,12 @@ class SpokenConfig(Config):
     language: str = "te"
     count: int = Field(default=1000, gt=0)
     voices: tuple[str, ...] = ()  # names of the cast; without: everybody but the held-out users
-    cast: CastConfig = CastConfig()
+    cast: CastConfig = CastConfig()  # or the path of a YAML file with one
+
+    @field_validator("cast", mode="before")
+    @classmethod
+    def _read(cls, cast: object) -> object:
+        return load(CastConfig, cast) if isinstance(cast, (str, Path)) else cast
 
 
 class _Sentence(NamedTuple):

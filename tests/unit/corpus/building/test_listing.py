@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paluku.corpus.building.listing import PART_ITEMS, Listing, cut, list_sources, read_part
+from paluku.corpus.building.listing import (
+    PART_ITEMS,
+    TAIL_PARTS,
+    TAIL_PIECES,
+    Listing,
+    cut,
+    list_sources,
+    read_part,
+    tapered,
+)
 from paluku.corpus.storage import Place
 from paluku.corpus.utterance import Utterance
 from paluku.errors import CorpusError
@@ -34,6 +43,28 @@ def test_a_stretch_counts_by_its_own_length() -> None:
     assert [len(part) for part in cut(stretches, 8.0)] == [2, 2]
 
 
+@given(LENGTHS, st.floats(min_value=1, max_value=600))
+def test_the_last_parts_are_cut_smaller_and_nothing_else_changes(lengths: list[float], part_s: float) -> None:
+    listed = [recording(number, duration_s=length) for number, length in enumerate(lengths)]
+    whole = list(cut(listed, part_s))
+    parts = list(tapered(whole, part_s))
+    assert [utterance for part in parts for utterance in part] == listed
+    kept = max(len(whole) - TAIL_PARTS, 0)
+    assert parts[:kept] == whole[:kept]
+    for part in parts[kept:]:
+        assert sum(u.duration_s or 30.0 for u in part[:-1]) < part_s / TAIL_PIECES
+
+
+def test_two_cores_end_together() -> None:
+    listed = [recording(number, duration_s=30.0) for number in range(7 * 20)]
+    seconds = [sum(u.duration_s for u in part) for part in tapered(cut(listed, 600.0), 600.0)]
+    assert seconds == [600.0] * 3 + [150.0] * 16
+    done_s = [0.0, 0.0]
+    for length in seconds:
+        done_s[done_s.index(min(done_s))] += length
+    assert done_s[0] == done_s[1]
+
+
 def test_a_part_is_read_as_it_was_listed(tmp_path: Path) -> None:
     work = Place.of(tmp_path)
     listed = [recording(number, text="చెప్పు\u2028 రా") for number in range(PART_ITEMS + 1)]
@@ -58,7 +89,7 @@ def test_without_a_place_nothing_is_written_and_the_plans_are_the_same(tmp_path:
     assert list_sources([ListedSource(listed)], 6.0) == list_sources(
         [ListedSource(listed)], 6.0, Place.of(tmp_path)
     )
-    assert len(list(tmp_path.rglob("*.jsonl"))) == 5
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 9  # one, and four in two pieces
 
 
 def test_sources_are_summed_with_their_licences() -> None:
@@ -108,9 +139,9 @@ def test_a_replaced_recording_makes_another_plan_of_its_part_alone(tmp_path: Pat
     os.utime(paths[0], ns=(0, 0))  # of the same size, but later
     third = listing()
     assert len({first.sha256, second.sha256, third.sha256}) == 3
-    assert [a == b for a, b in zip(first.parts, second.parts, strict=True)] == [True, True, False]
-    assert [a == b for a, b in zip(second.parts, third.parts, strict=True)] == [False, True, True]
-    assert list(read_part(third.parts[0], work)) == listed[:2]
+    assert [a == b for a, b in zip(first.parts, second.parts, strict=True)] == [True] * 5 + [False]
+    assert [a == b for a, b in zip(second.parts, third.parts, strict=True)] == [False] + [True] * 5
+    assert list(read_part(third.parts[0], work)) == listed[:1]
 
 
 def test_a_store_is_asked_by_folder(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Codecs by what a person calls them: the shipped one, published ones, a training run's checkpoint."""
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from paluku.codec.encodec_config import EncodecConfig
+from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.codec.port import Codec
+from paluku.codec.trainable import TrainableCodec, build_codec
+from paluku.errors import CheckpointError, ConfigError
+from paluku.registry.artefact import CONFIG, Card, read_card, read_model
+
+DEFAULT = "default"
+# Beside the package in a checkout.
+SHIPPED = Path(__file__).resolve().parents[3] / "models" / "codec"
+PUBLISHED = ("encodec", "dac", "mimi")
+
+
+def open_codec(spec: str) -> Codec:
+    """`default` (shipped), `encodec`, `dac`, `mimi` (published weights), or a model folder; in eval mode.
+
+    Raises:
+        CheckpointError: when it is none of these, or its files are missing or damaged.
+    """
+    if spec in PUBLISHED:
+        return _published(spec)
+    folder = shipped_codec() if spec == DEFAULT else Path(spec)
+    if not folder.is_dir():
+        known = ", ".join((DEFAULT, *PUBLISHED))
+        raise CheckpointError(f"there is no codec {spec!r}; give {known}, or the folder of a checkpoint")
+    return load_codec(folder)[1]
+
+
+def _published(name: str) -> Codec:
+    """Each needs packages that serving does without."""
+    if name == "dac":
+        from paluku.codec.dac import DacCodec
+
+        return DacCodec.from_published("dac_24khz")
+    if name == "mimi":
+        from paluku.codec.mimi import MimiCodec
+
+        return MimiCodec.from_published()
+    from paluku.codec.encodec import EncodecCodec
+
+    return EncodecCodec.from_published("encodec_24khz")
+
+
+def shipped_codec() -> Path:
+    """The folder of the codec that comes with the repository. Raises `CheckpointError` where it does not."""
+    if not SHIPPED.is_dir():
+        raise CheckpointError(f"{SHIPPED} is missing: it comes with a checkout of the repository, not by pip")
+    return SHIPPED
+
+
+def load_codec(folder: Path) -> tuple[Card, TrainableCodec]:
+    """The codec of a model folder, in eval mode.
+
+    Raises:
+        CheckpointError: when the folder is not whole, damaged, or holds something else.
+    """
+    read_card(folder, "codec")
+    card, config, weights = read_model(folder, "codec", _kind_of_config(folder / CONFIG))
+    codec = build_codec(config)
+    try:
+        codec.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: weights do not fit their configuration ({error})") from error
+    return card, codec.eval().requires_grad_(False)
+
+
+def with_first_codebooks(codec: TrainableCodec, num_codebooks: int, name: str) -> TrainableCodec:
+    """The codec, or where it has more codebooks, its first ones. Raises `ConfigError` when it has fewer."""
+    if num_codebooks == codec.num_codebooks:
+        return codec
+    if not isinstance(codec, NativeCodec) or num_codebooks > codec.num_codebooks:
+        raise ConfigError(
+            f"{name} has {codec.num_codebooks} codebooks, not {num_codebooks}; ask for as many as it has"
+        )
+    return codec.first(num_codebooks)
+
+
+def beginning(spec: str, config: NativeCodecConfig | EncodecConfig) -> dict[str, Tensor]:
+    """Weights for a codec of these settings to begin with: `encodec`, a published file, or a model folder.
+
+    Raises:
+        CheckpointError: when they are missing, damaged, or of another architecture or other sizes.
+    """
+    if (folder := Path(spec)).is_dir():
+        codec = load_codec(folder)[1]
+    elif isinstance(config, EncodecConfig):
+        from paluku.codec.encodec import EncodecCodec
+
+        codec = EncodecCodec.from_published("encodec_24khz" if spec == "encodec" else spec, config)
+    else:
+        kind = config.architecture
+        raise CheckpointError(f"begin_from: there is no model folder {spec}; name one of a {kind} codec")
+    if codec.config != config:
+        raise CheckpointError(
+            f"begin_from: {spec} has other settings than `model`; give the ones it was made with"
+        )
+    return codec.state_dict()
+
+
+def _kind_of_config(path: Path) -> type[NativeCodecConfig] | type[EncodecConfig]:
+    """Told by what the file says of its architecture; whatever else is wrong with it is said later."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return NativeCodecConfig
+    is_encodec = isinstance(values, dict) and values.get("architecture") == "encodec"
+    return EncodecConfig if is_encodec else NativeCodecConfig
