@@ -16,6 +16,8 @@ $(READY): pyproject.toml constraints.txt requirements-nodeps.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,voices,evals,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt pesq >/dev/null 2>&1 \
+	    || echo "no C compiler (gcc, python3-dev): codecs are judged without PESQ"
 	@touch $(READY)
 
 voices:          ## Debian's Telugu voices beside eSpeak NG: Festival, HTS (as root)

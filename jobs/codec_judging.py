@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 
-from paluku.errors import ServiceError, one_line
+from paluku.errors import PalukuError, one_line
 from paluku.evals.codec_report import COLUMNS, NONE, About, Findings, Row
 from paluku.evals.codec_results import REPORT, SAMPLES, metrics
 from paluku.evals.codec_run import Prepared
@@ -16,6 +16,8 @@ from paluku.registry.tracking import Data, MlflowReporter, create_run, end_run
 from paluku.training.pictures import spectrograms
 
 log = logger("evaluate_codec")
+
+MOST_METRICS = 1000  # that MLflow takes in one request
 
 
 def shown(codec: str, rows: Sequence[Row], out: Path) -> None:
@@ -45,22 +47,27 @@ def logged(
 ) -> None:
     """A run with params, metrics, the report, the sound and its spectrograms.
 
-    A server that is gone by now is a warning: the work is done, and its results are on the disk.
+    A server that is gone by now, or refuses, is a warning: the work is done, and its results are on the disk.
     """
     out = written[0].parent
     data = Data("recordings", prepared.chosen.data_hash, Path(prepared.asked.data))
     tags = {"codec_hash": about.hash, "licence": about.licence, "command": about.command}
+    run_id = ""
     try:
         run_id = create_run(
             tracking_uri, experiment, prepared.asked, data, name=f"{about.codec} {about.hash}", tags=tags
         )
         reporter = MlflowReporter(tracking_uri, run_id, speaks=True)
-        reporter.metrics(0, metrics(about.codec, findings.rows))
+        values = list(metrics(about.codec, findings.rows).items())
+        for first in range(0, len(values), MOST_METRICS):
+            reporter.metrics(0, dict(values[first : first + MOST_METRICS]))
         for path in [*written, *_pictures(out, findings)]:
-            reporter.artifact(path, str(path.parent.relative_to(out)))
+            reporter.artifact(path, "/".join(path.parent.relative_to(out).parts))  # "" at the top, no "."
         end_run(tracking_uri, run_id, finished=True)
-    except (ServiceError, MlflowException) as error:
+    except (PalukuError, MlflowException, OSError) as error:  # what `requests` raises is an OSError
         log.warning("not logged, see %s: %s", out, one_line(error))
+        if run_id:
+            end_run(tracking_uri, run_id, finished=False)
 
 
 def _pictures(out: Path, findings: Findings) -> list[Path]:

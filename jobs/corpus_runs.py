@@ -59,9 +59,6 @@ def run_watched(how: Callable[[CorpusConfig], Run], speech: Path, ray: LocalRay)
     """`run`, and the most memory it held, in MB.
 
     Its time is not to be quoted: looking takes a seventh of a core, and holds up whoever is looked at.
-
-    Raises:
-        PalukuError: as `build`.
     """
     with PeakMemory() as peak:
         done = run(how, speech, ray)

@@ -60,7 +60,7 @@ def main() -> None:
 
     if asked.tracking_uri:
         check_server(asked.tracking_uri)
-    out = asked.out or OUT / Path(asked.codec).name
+    out = asked.out or OUT / codec_results.folder_name(asked.codec)
     codec_results.check_writable(out)
     fields = codec_run.Evaluation.model_fields
     settings = codec_run.Evaluation(**{key: given for key, given in vars(asked).items() if key in fields})

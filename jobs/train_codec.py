@@ -5,6 +5,7 @@ those of such a file or of a model folder.
 """
 
 import json
+from pathlib import Path
 
 from paluku.config import command_line, load, resolve, split_section
 from paluku.errors import exits_cleanly
@@ -18,13 +19,16 @@ def main() -> None:
     )
     from paluku.cluster.train import Placement, train
     from paluku.corpus.shards import ShardSet
+    from paluku.log import to_stderr
     from paluku.registry.codecs import beginning
     from paluku.registry.tracking import Data
     from paluku.training import codec_loop
 
+    to_stderr()
     placed, overrides = split_section(arguments.overrides, "placement")
     if (weights := getattr(arguments, "from")) is not None:
-        overrides = [*overrides, f"begin_from={weights}"]
+        found = Path(weights).resolve() if weights != "encodec" else weights
+        overrides = [*overrides, f"begin_from={found}"]
     config = load(codec_loop.CodecTrainingConfig, arguments.config, overrides)
     placement = resolve(Placement, {"experiment": "codec", **placed}, "placement")
     corpus = ShardSet(config.corpus, "utterances", "train")

@@ -2,17 +2,18 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from jobs import evaluate_codec
+from jobs import codec_judging, evaluate_codec
 from paluku import audio
 from paluku.codec.native import NativeCodec
+from paluku.errors import StorageError
 from paluku.evals import beside, codec_run, sound
 from paluku.evals.clips import Clip
 from paluku.evals.codec_results import PRINTED
@@ -51,10 +52,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _light_judges(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _light_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     light = {name: sound.METRICS[name] for name in ("si_sdr_db", "mel_distance")}
     monkeypatch.setattr(Judges, "here", lambda **_: Judges(metrics=light))
-    return
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *argv: str | Path) -> None:
@@ -175,6 +175,43 @@ def test_a_server_that_is_gone_after_the_work_is_a_warning(
     run(monkeypatch, codec, "--data", recordings, "--depths", "1", "--no-baselines", "--out", tmp_path, *gone)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["codec"] == "step-000010"
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("an upload was cut"), MlflowException("Invalid artifact path"), StorageError("full")]
+)
+def test_a_run_that_cannot_be_logged_whole_is_failed_and_the_results_are_said(
+    error: Exception,
+    codec: Path,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended, folders, sent = [], [], []
+
+    def cut(_: object, path: Path, folder: str) -> None:
+        folders.append((path.name, folder))
+        if len(folders) == 3:
+            raise error
+
+    monkeypatch.setattr("paluku.registry.server.check_server", lambda _: None)
+    monkeypatch.setattr(codec_judging, "create_run", lambda *_, **__: "a run")
+    monkeypatch.setattr(
+        codec_judging, "end_run", lambda _, run_id, finished: ended.append((run_id, finished))
+    )
+    monkeypatch.setattr(codec_judging.MlflowReporter, "metrics", lambda _, __, values: sent.append(values))
+    monkeypatch.setattr(codec_judging, "MOST_METRICS", 5)
+    monkeypatch.setattr(codec_judging.MlflowReporter, "artifact", cut)
+    settings = ("--depths", "1", "--samples", "1", "--no-baselines", "--out", tmp_path)
+    run(monkeypatch, codec, "--data", recordings, *settings, "--tracking-uri", "http://127.0.0.1:9")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["codec"] == "step-000010"
+    assert ended == [("a run", False)]
+    assert len(sent) > 1
+    assert {len(values) for values in sent[:-1]} == {5}
+    assert "si_sdr_db_te_0.1" in {name for values in sent for name in values}
+    assert folders[:2] == [("report.html", ""), ("rows.json", "")]
+    assert folders[2][1].startswith("samples/00_")
 
 
 class Here:

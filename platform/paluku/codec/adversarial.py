@@ -54,8 +54,16 @@ def _relative(fake: Sequence[Tensor], real: Sequence[Tensor], floor: float = 1e-
     """`floor` only keeps a dead layer from dividing by zero."""
     pairs = [(f.float(), r.detach().float()) for f, r in zip(fake, real, strict=True)]
     # A smooth L1 with a bend too small to matter: one fused kernel each way, where l1_loss takes five.
-    ratios = [smooth_l1_loss(f, r, beta=1e-9) / (r.abs().mean() + floor) for f, r in pairs]
-    return torch.stack(ratios).mean()
+    # By example first: the mean over examples is then the same however they are spread over workers.
+    ratios = [
+        _each(smooth_l1_loss(f, r, beta=1e-9, reduction="none")) / (_each(r.abs()) + floor) for f, r in pairs
+    ]
+    return torch.stack([layer.mean() for layer in ratios]).mean()
+
+
+def _each(values: Tensor) -> Float[Tensor, "B"]:
+    """The mean of each example's."""
+    return values.flatten(1).mean(dim=1)
 
 
 def _logits(verdicts: Sequence[Verdict]) -> Iterable[Tensor]:

@@ -1,7 +1,7 @@
 """Sizes of EnCodec; apart from the codec, which needs package `encodec`."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,9 +17,9 @@ class EncodecConfig(Config):
     """The published architecture by default; smaller ones are for tests."""
 
     architecture: Literal["encodec"] = "encodec"
-    bandwidth_kbps: float = Field(default=6.0, gt=0)
+    bandwidth_kbps: float = Field(default=6.0, gt=0, allow_inf_nan=False)
     n_filters: int = Field(default=32, ge=1)
-    ratios: tuple[int, ...] = (8, 5, 4, 2)
+    ratios: tuple[Annotated[int, Field(ge=1)], ...] = (8, 5, 4, 2)
     lstm_layers: int = Field(default=2, ge=1)
     dimension: int = Field(default=128, ge=1)
     codebook_size: int = Field(default=1024, ge=2)

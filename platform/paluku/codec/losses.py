@@ -83,7 +83,7 @@ class LoudnessLoss(nn.Module):
 
     Specific loudness after Zwicker, of intensity above the threshold in quiet (Zwicker and Fastl,
     "Psychoacoustics", section 8.7; threshold after Terhardt 1979), in 49 bands of equal width in Bark and
-    frames of 32 ms. As in ITU-T P.862 (sections 10.2.8 to 10.2.10) a difference below a quarter of the
+    frames of about 32 ms. As in ITU-T P.862 (sections 10.2.8 to 10.2.10) a difference below a quarter of the
     loudness is masked, and what was added disturbs more than what is missing. Between models it ranks
     as P.862 does without being it: no time alignment, no equalisation, no aggregation over speech bursts.
     """
@@ -148,7 +148,8 @@ class TeacherLoss(nn.Module):
         """Between 0 and 2; frames where the teacher heard nothing (rows of zeros) do not count."""
         distance = 1 - cosine_similarity(self.map(first), teacher.transpose(1, 2), dim=1)
         heard = (teacher != 0).any(dim=2)
-        return (distance * heard).sum() / heard.sum().clamp(min=1)
+        # By example first: the mean over examples is then the same however they are spread over workers.
+        return ((distance * heard).sum(dim=1) / heard.sum(dim=1).clamp(min=1)).mean()
 
 
 class MultiScaleMelLoss(nn.Module):

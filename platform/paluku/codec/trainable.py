@@ -16,8 +16,9 @@ TrainableCodec: TypeAlias = Union[NativeCodec, "EncodecCodec"]
 
 def _architecture(value: Any) -> str:
     """What the settings say; our own where they are silent."""
-    found = value.get("architecture", "native") if isinstance(value, dict) else value.architecture
-    return str(found)
+    if isinstance(value, dict):
+        return str(value.get("architecture", "native"))
+    return str(getattr(value, "architecture", "native"))
 
 
 TrainableConfig: TypeAlias = Annotated[

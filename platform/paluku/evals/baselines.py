@@ -19,6 +19,8 @@ from paluku.evals.align import MOST_LAG_S
 RATE_HZ = 16_000
 OPUS_KBPS = (6, 9, 12)
 LYRA_STAGES = (8, 16, 30)  # 1.6, 3.2 and 6 kbps
+# Beside a checkout.
+LYRA = Path(__file__).resolve().parents[3].parent / "shared" / "baselines" / "lyra"
 OGG_HEADER_BYTES = 27  # of a page; the last one counts the segments
 
 
@@ -93,7 +95,8 @@ class OpusBaseline:
 class LyraBaseline:
     """Google's Lyra v2 (Apache-2.0): a causal SoundStream, 50 frames of 20 ms a second, 4 bits a stage.
 
-    Its three .tflite files are looked for in `folder`, or in the folder that `$PALUKU_LYRA` names.
+    Its three .tflite files are looked for in `folder`, else in the folder that `$PALUKU_LYRA` names, else in
+    `../shared/baselines/lyra` beside a checkout.
     """
 
     name = "lyra"
@@ -101,7 +104,8 @@ class LyraBaseline:
     def __init__(self, stages: int, folder: Path | None = None) -> None:
         assert 1 <= stages <= _Lyra.MOST_STAGES, f"Lyra has 1 to {_Lyra.MOST_STAGES} stages, not {stages}"
         named = os.environ.get("PALUKU_LYRA")
-        self._folder = folder or (Path(named) if named else None)
+        beside = LYRA if LYRA.is_dir() else None
+        self._folder = folder or (Path(named) if named else beside)
         self.stages = stages
         self.kbps = stages * _Lyra.BITS * RATE_HZ / _Lyra.FRAME_SAMPLES / 1000
 

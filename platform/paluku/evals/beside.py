@@ -1,13 +1,15 @@
 """What is judged beside a codec on the same clips: baselines that are here, and EnCodec's cost."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 
 from paluku import audio
 from paluku.codec.port import Codec
+from paluku.errors import PalukuError, one_line
 from paluku.evals.baselines import Baseline
 from paluku.evals.clips import Clip
 from paluku.evals.codec import BATCH_SEATS, SPEED_S, Judgement, Options, judge_baseline
@@ -21,6 +23,8 @@ ENCODEC_NOTE = (
     f"{ENCODEC}: only what EnCodec's published architecture costs at 3 kbps, on random weights; "
     "`evaluate_codec encodec` judges the published ones"
 )
+# What is judged beside the codec may fail by these, and the codec's own results stay.
+FAILURES = (PalukuError, ImportError, OSError, soundfile.LibsndfileError)
 
 
 class Present(NamedTuple):
@@ -39,18 +43,49 @@ def present(baselines: Sequence[Baseline]) -> Present:
     )
 
 
+class BaselineRow(Row):
+    """A row of another codec: what was asked of it, whatever a variable rate gave (`kbps`)."""
+
+    nominal_kbps: float
+
+
+@dataclass
+class Tried:
+    """What could be judged, and of the rest, why not."""
+
+    judgement: Judgement = field(default_factory=Judgement)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, what: str, judged: Callable[[], Judgement]) -> None:
+        """Take in what it gives, or why it fails."""
+        try:
+            self.judgement.add(judged())
+        except FAILURES as error:
+            self.notes.append(f"{what} is not judged: {one_line(error)}")
+
+
 def judge_baselines(
     baselines: Sequence[Baseline], clips: Sequence[Clip], judges: Judges, options: Options
-) -> Judgement:
-    """All of them, one after the other.
-
-    Raises:
-        EvaluationError: as `judge_baseline`.
-    """
-    judgement = Judgement()
+) -> Tried:
+    """All of them, one after the other; one that fails is a note."""
+    tried = Tried()
     for baseline in baselines:
-        judgement.add(judge_baseline(baseline, clips, judges, options))
-    return judgement
+        what = f"{baseline.name} at {baseline.kbps:g} kbps"
+        tried.add(what, lambda one=baseline: _named(one, judge_baseline(one, clips, judges, options)))
+    return tried
+
+
+def _named(baseline: Baseline, judgement: Judgement) -> Judgement:
+    asked = {"nominal_kbps": baseline.kbps}
+    rows = [BaselineRow.model_validate(row.model_dump() | asked) for row in judgement.rows]
+    return Judgement([*rows], judgement.speakers, judgement.ignored, judgement.waves)
+
+
+def try_encodec_cost(clips: Sequence[Clip]) -> Tried:
+    """What EnCodec costs and how that is meant; or why it cannot be measured."""
+    tried = Tried()
+    tried.add(ENCODEC, lambda: Judgement([encodec_cost(clips)]))
+    return tried if tried.notes else Tried(tried.judgement, [ENCODEC_NOTE])
 
 
 def encodec_cost(clips: Sequence[Clip]) -> Row:
@@ -64,23 +99,33 @@ def encodec_cost(clips: Sequence[Clip]) -> Row:
 
 def cost_row(name: str, codec: Codec, depth: int, kbps: float, clips: Sequence[Clip]) -> Row:
     """A row that has real-time factors alone."""
+    row = Row(name=name, kbps=kbps, language=ALL, clips=0, depth=depth)
+    return row.model_copy(update=costs(codec, [depth], clips)[depth])
+
+
+def costs(codec: Codec, depths: Sequence[int], clips: Sequence[Clip]) -> dict[int, dict[str, float]]:
+    """By depth, a row's real-time factors: of one stream alone, and of one among 16.
+
+    As it is served: with weight norm multiplied out where there is any.
+    """
+    folded: Callable[[], Codec] | None = getattr(codec, "folded", None)
+    codec = folded() if folded else codec
     parts = [audio.resample(clip.wave, clip.rate_hz, codec.sample_rate_hz) for clip in clips[:BATCH_SEATS]]
-    speech = np.concatenate(parts)[: round(SPEED_S * codec.sample_rate_hz)]
-    factors: Callable[[int], tuple[float, float]] = functools.partial(_factors, codec, speech, depth)
-    (encode, decode), (encode_batch, decode_batch) = factors(1), factors(BATCH_SEATS)
-    return Row(
-        name=name,
-        kbps=kbps,
-        language=ALL,
-        clips=0,
-        depth=depth,
-        rtf_encode=encode,
-        rtf_decode=decode,
-        rtf_encode_batch=encode_batch,
-        rtf_decode_batch=decode_batch,
-    )
+    speech = np.concatenate(parts)[: round(SPEED_S * codec.sample_rate_hz)].astype(np.float32)
+    alone = real_time_factors(codec, speech, depths)
+    batch = real_time_factors(codec, speech, depths, BATCH_SEATS)
+    return {
+        depth: {
+            "rtf_encode": alone.encode,
+            "rtf_decode": alone.decode[depth],
+            "rtf_encode_batch": batch.encode,
+            "rtf_decode_batch": batch.decode[depth],
+        }
+        for depth in depths
+    }
 
 
-def _factors(codec: Codec, speech: np.ndarray, depth: int, seats: int) -> tuple[float, float]:
-    speed = real_time_factors(codec, speech.astype(np.float32), [depth], seats)
-    return speed.encode, speed.decode[depth]
+def add_costs(judgement: Judgement, by_depth: Mapping[int, Mapping[str, float]]) -> None:
+    """Give every row of a codec of ours the real-time factors of its depth."""
+    for rows in (judgement.rows, judgement.speakers):
+        rows[:] = [row.model_copy(update=dict(by_depth[row.depth or 0])) for row in rows]

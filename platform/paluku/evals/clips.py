@@ -24,7 +24,7 @@ from paluku.corpus.sources.folder import FolderConfig, FolderSource
 from paluku.corpus.splits import fraction
 from paluku.corpus.storage import Place, is_uri
 from paluku.corpus.utterance import UNDETERMINED, Utterance
-from paluku.errors import CorpusError, EvaluationError
+from paluku.errors import AudioError, EvaluationError, one_line
 
 # PESQ compares stretches of speech: in less than a second there may be none. More than 20 s tell no more.
 MIN_S, MAX_S = 1.0, 20.0
@@ -46,6 +46,7 @@ class Clip:
     source: str
     licence: str
     text: str | None = None
+    file_bytes: int = 0  # of the file it is from, where it is one of a folder
 
     @property
     def seconds(self) -> float:
@@ -76,7 +77,7 @@ class Chosen:
 
     clips: list[Clip]
     ignored: list[Ignored]
-    data_hash: str  # of the corpus' manifest; else of the names that were chosen
+    data_hash: str  # of the corpus' manifest; else of the chosen names and their files' sizes
     offered: int  # recordings in the wanted languages
     there: dict[str, int]  # recordings by language, wanted or not
 
@@ -102,7 +103,7 @@ def choose(folder: str, wanted: Wanted, rate_hz: int, step: Callable[[], None] =
 
     Raises:
         CorpusError: when the folder is missing, broken or empty.
-        EvaluationError: when no clip can be judged; the reasons are counted.
+        EvaluationError: when the split is empty, or no clip can be judged; the reasons are counted.
     """
     place = Place.of(folder if is_uri(folder) else Path(folder).absolute())
     candidates, data_hash = _listed(place, wanted, rate_hz)
@@ -161,6 +162,8 @@ def _taken(
             clips.append(_audible(candidate.load()))
         except UnusableError as error:
             ignored.append(Ignored(candidate.id, error.reason, error.detail))
+        except AudioError as error:
+            ignored.append(Ignored(candidate.id, "broken", one_line(error)))
         else:
             step()
     return clips, ignored
@@ -186,7 +189,9 @@ def _of_shards(place: Place, split: Split, rate_hz: int) -> tuple[list[Candidate
     manifest = read_manifest(place, "utterances")
     shards = tuple(shard for shard in manifest.shards if shard.split == split)
     if not sum(shard.rows for shard in shards):
-        raise CorpusError(f"{place} has no rows in split {split!r}; choose another with --split")
+        filled = ", ".join(dict.fromkeys(shard.split for shard in manifest.shards if shard.rows))
+        there = f"there are some in {filled}: choose with --split" if filled else "nor in any other"
+        raise EvaluationError(f"{place} has no rows in split {split!r}; {there}")
     found = []
     for batch in scan.scan(place, manifest.model_copy(update={"shards": shards})):
         columns = [batch.rows[name].to_pylist() for name in ("id", "language", "speaker")]
@@ -210,22 +215,27 @@ def _of_file(utterance: Utterance, rate_hz: int) -> Candidate:
         end_s = last_s if utterance.end_s is None else min(utterance.end_s, last_s)
         decoded = decode(utterance.model_copy(update={"end_s": end_s}), rate_hz)
         names = utterance.model_dump(include={"id", "speaker", "source", "licence", "language"})
-        return _clip(decoded.wave, rate_hz, utterance.text, **names)
+        return _clip(decoded.wave, rate_hz, utterance.text, _file_bytes(utterance.path), **names)
 
     return Candidate(utterance.id, utterance.language, utterance.speaker, load)
 
 
-def _clip(wave: np.ndarray, rate_hz: int, text: str | None, **names: str) -> Clip:
+def _file_bytes(path: str | None) -> int:
+    assert path is not None, "what has no file is no candidate"
+    place, name = Place.of_file(path)
+    return place.size(name) or 0
+
+
+def _clip(wave: np.ndarray, rate_hz: int, text: str | None, file_bytes: int = 0, **names: str) -> Clip:
     heard = wave[: round(MAX_S * rate_hz)]
     # The text of what was cut off was not said in what is left.
     said = text if len(heard) == len(wave) else None
-    return Clip(wave=heard.astype(np.float32), rate_hz=rate_hz, text=said, **names)
+    return Clip(wave=heard.astype(np.float32), rate_hz=rate_hz, text=said, file_bytes=file_bytes, **names)
 
 
 def _digest(clips: Sequence[Clip]) -> str:
-    """Names a choice without a manifest: MLflow shows it as the data's version."""
+    """Names a choice without a manifest, at whatever rate: MLflow shows it as the data's version."""
     sha = hashlib.sha256()
     for clip in clips:
-        sha.update(f"{clip.id}\0{clip.rate_hz}\0".encode())
-        sha.update(clip.wave.tobytes())
+        sha.update(f"{clip.id}\0{clip.file_bytes}\0".encode())
     return sha.hexdigest()[:16]

@@ -7,6 +7,7 @@ back by its `delay_samples`; one of others by what a cross-correlation over all 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from paluku.evals import align, sound
 from paluku.evals.baselines import Baseline, Coded
 from paluku.evals.clips import Clip, Ignored
 from paluku.evals.codebooks import CodebookUse
-from paluku.evals.judges import Judges, Pair
+from paluku.evals.judges import Judges, Key, Pair
 from paluku.evals.rows import Common, Row, Take, by_language, by_speaker
 from paluku.evals.speed import Speed, real_time_factors
 from paluku.shapes import Codes
@@ -27,27 +28,30 @@ RATE_HZ = sound.RATE_HZ
 BATCH_SEATS = 16
 # Speech that costs are measured on.
 SPEED_S = 20.0
+# A frame of the original below is a pause.
+SPEECH_RMS = 10 ** (-45 / 20)
 
 
 @dataclass
 class Judgement:
     """Rows by language and by speaker, what had no number and why, and decoded clips to hear.
 
-    `waves` are float32 `[S]` at 16 kHz, aligned: by clip, then by codec and rate (`lyra 3.2 kbps`).
+    `waves` are float32 `[S]` at 16 kHz, aligned: by clip (`key_of`), then by codec and rate
+    (`lyra 3.2 kbps`). What is NaN or infinite is silent in them.
     """
 
     rows: list[Row] = field(default_factory=list)
     speakers: list[Row] = field(default_factory=list)
     ignored: list[Ignored] = field(default_factory=list)
-    waves: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    waves: dict[Key, dict[str, np.ndarray]] = field(default_factory=dict)
 
     def add(self, other: "Judgement") -> None:
         """Take in what was judged of another codec, or of this one at another rate."""
         self.rows += other.rows
         self.speakers += other.speakers
         self.ignored += other.ignored
-        for clip_id, waves in other.waves.items():
-            self.waves.setdefault(clip_id, {}).update(waves)
+        for key, waves in other.waves.items():
+            self.waves.setdefault(key, {}).update(waves)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class Options:
     measures_speed: bool = True
 
 
+def key_of(clip: Clip) -> Key:
+    """What tells a clip from all others: an id alone may come again in another source."""
+    return clip.source, clip.id
+
+
 def judge(
     codec: Codec,
     name: str,
@@ -67,18 +76,19 @@ def judge(
     judges: Judges,
     options: Options = Options(),
 ) -> Judgement:
-    """A codec of ours at each depth.
+    """A codec of ours at each depth, as it is served: one that can be `folded` is.
 
     Use and perplexity of the first `depth` codebooks, over all frames of all clips, stand in the rows of
-    all languages.
+    all languages; `perplexity_speech` is over the frames whose original is above -45 dB full scale.
 
     Raises:
         EvaluationError: when there are no clips.
     """
     _check(clips)
-    use = CodebookUse(codec.num_codebooks, codec.codebook_size)
+    codec = _served(codec)
+    use, in_speech = (CodebookUse(codec.num_codebooks, codec.codebook_size) for _ in range(2))
     with torch.inference_mode():
-        coded = [_encoded(codec, clip, use) for clip in clips]
+        coded = [_encoded(codec, clip, use, in_speech) for clip in clips]
     alone, batch = _speeds(codec, clips, depths) if options.measures_speed else (None, None)
     judgement = Judgement()
     for depth in depths:
@@ -89,6 +99,7 @@ def judge(
             "frames": use.frames,
             "share_used": use.share_used()[:depth],
             "perplexity": use.perplexity()[:depth],
+            "perplexity_speech": in_speech.perplexity()[:depth] if in_speech.frames else None,
         }
         told = _Told(Common(name, codec.sample_rate_hz, columns), [kbps] * len(clips), used)
         judgement.add(_judged(told, clips, pairs, judges, options))
@@ -110,9 +121,10 @@ def judge_baseline(
     originals = [_original(clip) for clip in clips]
     coded = [baseline.code(original) for original in originals]
     waves = [one.wave for one in coded]
-    lag = align.lag_samples(zip(originals, waves, strict=True), round(align.MOST_LAG_S * RATE_HZ))
+    whole = [pair for pair in zip(originals, waves, strict=True) if np.isfinite(pair[1]).all()]
+    lag = align.lag_samples(whole, round(align.MOST_LAG_S * RATE_HZ))
     pairs = (
-        Pair(clip.id, clip.language, clip.text, original, align.moved(wave, lag, len(original)))
+        Pair(key_of(clip), clip.language, clip.text, original, align.moved(wave, lag, len(original)))
         for clip, original, wave in zip(clips, originals, waves, strict=True)
     )
     told = _Told(Common(baseline.name, RATE_HZ, _cpu_shares(coded, originals)), [c.kbps for c in coded], {})
@@ -131,20 +143,20 @@ class _Told:
 def _judged(
     told: _Told, clips: Sequence[Clip], pairs: Iterator[Pair], judges: Judges, options: Options
 ) -> Judgement:
-    heard: dict[str, np.ndarray] = {}
+    heard: dict[Key, np.ndarray] = {}
     found = list(judges.judged(_kept(pairs, heard, options.keep), options.step))
     takes = [Take(*of_clip) for of_clip in zip(clips, told.kbps, found, strict=True)]
     rows = by_language(told.common, takes, told.of_all)
     label = f"{told.common.name} {rows[-1].kbps:g} kbps"
     ignored = [one for take in takes for one in _ignored(take, label)]
-    waves = {clip_id: {label: wave} for clip_id, wave in heard.items()}
+    waves = {key: {label: wave} for key, wave in heard.items()}
     return Judgement(rows, by_speaker(told.common, takes), ignored, waves)
 
 
-def _kept(pairs: Iterator[Pair], heard: dict[str, np.ndarray], keep: int) -> Iterator[Pair]:
+def _kept(pairs: Iterator[Pair], heard: dict[Key, np.ndarray], keep: int) -> Iterator[Pair]:
     for pair in pairs:
         if len(heard) < keep:
-            heard[pair.clip_id] = pair.decoded
+            heard[pair.key] = np.nan_to_num(pair.decoded, posinf=0.0, neginf=0.0)
         yield pair
 
 
@@ -158,14 +170,28 @@ def _check(clips: Sequence[Clip]) -> None:
         raise EvaluationError("there are no clips to judge; give recordings of a second or more")
 
 
-def _encoded(codec: Codec, clip: Clip, use: CodebookUse) -> Codes:
+@runtime_checkable
+class _Foldable(Protocol):
+    def folded(self) -> Codec: ...
+
+
+def _served(codec: Codec) -> Codec:
+    """With weight norm multiplied out where there is any: nothing else is served, and it costs less."""
+    return codec.folded() if isinstance(codec, _Foldable) else codec
+
+
+def _encoded(codec: Codec, clip: Clip, use: CodebookUse, in_speech: CodebookUse) -> Codes:
     """Codes `[1, K, T]` of the clip and as much silence as its end needs to come out."""
     wave = audio.resample(clip.wave, clip.rate_hz, codec.sample_rate_hz)
     frame = codec.frame_samples
     length = len(wave) + codec.delay_samples
     padded = np.pad(wave, (0, length + -length % frame - len(wave)))
     codes = codec.encode(torch.from_numpy(padded.astype(np.float32))[None, None])
-    use.count(codes[..., : -(-len(wave) // frame)])
+    frames = -(-len(wave) // frame)
+    heard = codes[..., :frames]
+    use.count(heard)
+    squares = np.square(padded[: frames * frame], dtype=np.float64).reshape(frames, frame)
+    in_speech.count(heard[..., torch.from_numpy(squares.mean(axis=1) > SPEECH_RMS**2)])
     return codes
 
 
@@ -175,7 +201,7 @@ def _pair(codec: Codec, clip: Clip, codes: Codes) -> Pair:
         decoded = codec.decode(codes)[0, 0].float().cpu().numpy()
     in_time = decoded[codec.delay_samples :]
     at_16k = audio.resample(in_time, codec.sample_rate_hz, RATE_HZ)
-    return Pair(clip.id, clip.language, clip.text, original, align.moved(at_16k, 0, len(original)))
+    return Pair(key_of(clip), clip.language, clip.text, original, align.moved(at_16k, 0, len(original)))
 
 
 def _original(clip: Clip) -> np.ndarray:

@@ -18,7 +18,7 @@ from paluku.corpus.report.page import POLICY
 from paluku.corpus.report.page_style import CSS
 from paluku.corpus.report.pictures import spectrogram_png, waveform_svg
 from paluku.evals.clips import Chosen, Clip, Ignored
-from paluku.evals.codec import RATE_HZ, Judgement
+from paluku.evals.codec import RATE_HZ, Judgement, key_of
 from paluku.evals.codec_pictures import Axis, Point, codebooks_svg, curves_svg
 
 NONE = "-"
@@ -115,14 +115,14 @@ class Findings:
         return cls(
             [row.model_dump() for row in judgement.rows],
             [row.model_dump() for row in judgement.speakers],
-            [_heard(clip, judgement) for clip in chosen.clips if clip.id in judgement.waves],
+            [_heard(clip, judgement) for clip in chosen.clips if key_of(clip) in judgement.waves],
             [*chosen.ignored, *judgement.ignored],
         )
 
 
 def _heard(clip: Clip, judgement: Judgement) -> Sample:
     original = audio.resample(clip.wave, clip.rate_hz, RATE_HZ).astype(np.float32)
-    return Sample(clip, {ORIGINAL: original, **judgement.waves[clip.id]}, RATE_HZ)
+    return Sample(clip, {ORIGINAL: original, **judgement.waves[key_of(clip)]}, RATE_HZ)
 
 
 def page(about: About, chosen: Chosen, findings: Findings) -> str:
@@ -183,7 +183,9 @@ def _languages(codec: str, rows: Sequence[Row]) -> str:
     return (
         '<p class="soft">In bold: no other row of the language is better with as few bits (of the speeds: at '
         "all). RTF is processor time of a core over the length of the sound, streaming; of 16: a share of a "
-        "batch. Character errors are of romanised Telugu, by what a recogniser heard.</p>" + tables
+        "batch. Encoding makes all codebooks the codec was opened with, whatever is sent of them. In "
+        "brackets: of how many clips a mean is, where its judge had no number for the others. Character "
+        "errors are of romanised Telugu, by what a recogniser heard.</p>" + tables
     )
 
 
@@ -218,6 +220,11 @@ def _table(caption: str, own: str, rows: Sequence[Row], label: Callable[[Row], s
 def _cell(row: Row, column: Column, *, is_marked: bool) -> str:
     value = _number(row, column.key)
     text = NONE if value is None else column.form.format(value)
+    if (
+        value is not None
+        and (judged := (row.get("judged") or {}).get(column.key, row["clips"])) < row["clips"]
+    ):
+        text += f" ({judged:,})"
     return f"<td{_class('best' if is_marked else '')}>{escape(text)}</td>"
 
 
@@ -274,16 +281,22 @@ def _codebooks(about: About, rows: Sequence[Row]) -> str:
     cards = "".join(
         f'<figure class="card" style="margin:0"><figcaption><h3>{escape(row["language"])}</h3>'
         f'<span class="soft">at least {min(row["share_used"]):.0%} of the entries used, perplexity at least '
-        f"{min(row['perplexity']):.0f} of {about.codebook_size}</span></figcaption>"
+        f"{min(row['perplexity']):.0f} of {about.codebook_size}{_in_speech(row)}</span></figcaption>"
         f"{codebooks_svg(row['share_used'], row['perplexity'], about.codebook_size)}</figure>"
         for row in own
         if row["kbps"] == full
     )
     return (
         '<p class="soft">From the first codebook to the last: entries used, and perplexity over their '
-        "number. Dashed: what is asked of each, 90 % and 50 %. Few clips cannot use many entries.</p>"
+        "number. Dashed: what is asked of each, 90 % and 50 %. Few clips cannot use many entries, and pauses "
+        "take few of them: in speech are the frames whose original is above -45 dB full scale.</p>"
         f'<div class="grid">{cards}</div>'
     )
+
+
+def _in_speech(row: Row) -> str:
+    spread = row.get("perplexity_speech")
+    return f", in speech {min(spread):.0f}" if spread else ""
 
 
 def _samples(samples: Sequence[Sample]) -> str:

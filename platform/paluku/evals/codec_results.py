@@ -15,6 +15,7 @@ from paluku.codec.port import Codec
 from paluku.errors import EvaluationError, StorageError
 from paluku.evals.codec_report import About, Findings, Row
 from paluku.registry.artefact import CARD, read_card
+from paluku.registry.codecs import DEFAULT, PUBLISHED, SHIPPED
 
 REPORT, NUMBERS, SAMPLES = "report.html", "rows.json", "samples"
 # The keys of a row that the job prints; `rows.json` has whatever was measured.
@@ -28,8 +29,9 @@ RATES_KBPS = (1.6, 3.2, 6.0)
 
 
 # In a model card: the front matter's line.
-LICENCE = re.compile(r"^licen[cs]e:\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+LICENCE = re.compile(r"^licen[cs]e:[ \t]*(\S.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 MODEL_CARD = "README.md"
+UNSTATED = "see its model card"
 
 
 def kbps_of(codec: Codec, depth: int) -> float:
@@ -55,13 +57,28 @@ def depths_of(codec: Codec, asked: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(asked)))
 
 
-def hash_of(codec: Codec, folder: Path) -> str:
+def folder_of(spec: str) -> Path | None:
+    """Where a codec lies; None of a published one, also where a folder here has its name."""
+    if spec in PUBLISHED:
+        return None
+    return SHIPPED if spec == DEFAULT else Path(spec)
+
+
+def folder_name(spec: str) -> str:
+    """Where results go unless asked: a name of its own for each codec, so that runs do not share a folder."""
+    if spec in (DEFAULT, *PUBLISHED):
+        return spec
+    whole = Path(spec).resolve()
+    return f"{_plain(whole.name)}-{hashlib.sha256(str(whole).encode()).hexdigest()[:8]}"
+
+
+def hash_of(codec: Codec, folder: Path | None) -> str:
     """Names a codec: its folder's hash, else sha256 of its tensors' names and bytes; 16 hex digits.
 
     Raises:
         CheckpointError: when the folder holds another kind of model.
     """
-    if (folder / CARD).is_file():
+    if folder is not None and (folder / CARD).is_file():
         return read_card(folder, "codec").hash
     sha = hashlib.sha256()
     if isinstance(codec, nn.Module):
@@ -71,16 +88,18 @@ def hash_of(codec: Codec, folder: Path) -> str:
     return sha.hexdigest()[:16]
 
 
-def licence_of(codec: Codec, folder: Path) -> str:
+def licence_of(spec: str, folder: Path | None) -> str:
     """What weights are published under; of a folder, what its model card says in a `licence:` line."""
+    if folder is None:
+        return _published_licence(spec)
     card = folder / MODEL_CARD
     said = LICENCE.search(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
-    return said[1] if said else _published_licence(type(codec).__module__.rpartition(".")[2]) or "not stated"
+    return said[1] if said else UNSTATED
 
 
-def _published_licence(module: str) -> str | None:
-    """Of the adapter in this module of `paluku.codec`, which is loaded already."""
-    match module:
+def _published_licence(name: str) -> str:
+    """Of the weights that `open_codec` opens by this name: its adapter is loaded already."""
+    match name:
         case "encodec":
             from paluku.codec.encodec import PUBLISHED as WEIGHTS
         case "dac":
@@ -88,7 +107,7 @@ def _published_licence(module: str) -> str | None:
         case "mimi":
             from paluku.codec.mimi import KNOWN as WEIGHTS
         case _:
-            return None
+            return UNSTATED
     return ", ".join(dict.fromkeys(weights.licence for weights in WEIGHTS.values()))
 
 
@@ -110,16 +129,18 @@ def printed(codec: str, rows: Sequence[Row]) -> str:
 def metrics(codec: str, rows: Sequence[Row]) -> dict[str, float]:
     """`pesq_te_3.2` of the codec itself, `lyra/pesq_te_3.2` of the others; what is no number is left out.
 
-    Of what each codebook has, the least: `perplexity_least_te_3.2`.
+    Of what each codebook has, the least: `perplexity_least_te_3.2`. A codec with a variable rate goes by the
+    one it was asked for: what it gives differs from data to data, and runs are to compare.
     """
     found: dict[str, float] = {}
     for row in rows:
         values = {key: row.get(key) for key in MEASURES}
         values |= {f"{key}_least": min(row[key]) for key in PER_CODEBOOK if row.get(key)}
+        kbps = row.get("nominal_kbps") or row["kbps"]
         group = "" if row["name"] == codec else f"{_plain(row['name'])}/"
         for key, value in values.items():
             if isinstance(value, int | float) and math.isfinite(value):
-                found[f"{group}{key}_{_plain(row['language'])}_{row['kbps']:.1f}"] = float(value)
+                found[f"{group}{key}_{_plain(row['language'])}_{kbps:.1f}"] = float(value)
     return found
 
 
@@ -135,6 +156,8 @@ def check_writable(folder: Path) -> None:
 def write(folder: Path, page: str, about: About, findings: Findings) -> list[Path]:
     """The report, `rows.json`, and FLAC files, a folder a clip: what was written, the report first.
 
+    Sound that an earlier run left here is taken away.
+
     Raises:
         StorageError: when the place cannot be written.
     """
@@ -148,11 +171,24 @@ def write(folder: Path, page: str, about: About, findings: Findings) -> list[Pat
         for name, wave in sample.takes.items():
             files[below / f"{_plain(name)}.flac"] = audio.to_flac(wave, sample.rate_hz)
     try:
+        _clear(folder)
         return [_write(folder / path, data) for path, data in files.items()]
     except OSError as error:
         raise StorageError(
             f"{folder} cannot be written ({error}); free space or choose another --out"
         ) from error
+
+
+def _clear(folder: Path) -> None:
+    """Take away an earlier run's samples: files named as `write` and the job do. Others are somebody's."""
+    if not (folder / NUMBERS).is_file():
+        return
+    samples = folder / SAMPLES
+    for path in [*samples.glob("[0-9][0-9]*_*/*.flac"), *samples.glob("[0-9][0-9]*_spectrograms.png")]:
+        path.unlink()
+    for below in samples.glob("[0-9][0-9]*_*/"):
+        if below.is_dir() and not any(below.iterdir()):
+            below.rmdir()
 
 
 def _write(path: Path, data: bytes) -> Path:

@@ -1,6 +1,7 @@
 """One evaluation of a codec: look for all that is needed, choose clips, judge, and gather what is shown."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,6 @@ from paluku.evals.clips import Chosen, Wanted, choose
 from paluku.evals.codec import RATE_HZ, Options, judge
 from paluku.evals.codec_report import About, Findings
 from paluku.evals.judges import Judges
-
-# Where the codec lies that `default` names.
-SHIPPED = Path(__file__).resolve().parents[3] / "models" / "codec"
 
 
 class Evaluation(Config):
@@ -41,7 +39,7 @@ class Prepared(NamedTuple):
     codec: Codec
     asked: Evaluation
     name: str  # in the rows
-    folder: Path  # the codec's own, if it has one
+    folder: Path | None  # the codec's own, if it has one
     depths: tuple[int, ...]
     chosen: Chosen
     baselines: list[Baseline]
@@ -64,27 +62,29 @@ def prepare(codec: Codec, asked: Evaluation) -> Prepared:
     wanted = Wanted(asked.clips, asked.split, asked.languages)
     chosen = choose(asked.data, wanted, max(codec.sample_rate_hz, RATE_HZ))
     here = beside.present(baselines() if asked.with_baselines else [])
-    name, folder = Path(asked.codec).name, SHIPPED if asked.codec == "default" else Path(asked.codec)
+    name, folder = Path(asked.codec).name, codec_results.folder_of(asked.codec)
     return Prepared(codec, asked, name, folder, depths, chosen, here.baselines, here.notes)
 
 
 def judge_all(prepared: Prepared, command: str, step: Callable[[], None]) -> tuple[About, Findings]:
     """The codec at its depths, then what is beside it; `command` is what a reader types to do so again.
 
-    `step` is called `prepared.steps` times.
-
-    Raises:
-        EvaluationError: when a baseline fails.
+    `step` is called `prepared.steps` times, or less often where a baseline fails: that is a note.
     """
     asked, clips = prepared.asked, prepared.chosen.clips
     judges = Judges.here(recognises=asked.recognises, workers=asked.workers)
-    options = Options(keep=asked.samples, step=step)
-    judgement = judge(prepared.codec, prepared.name, clips, prepared.depths, judges, options)
-    judgement.add(beside.judge_baselines(prepared.baselines, clips, judges, options))
     notes = [*prepared.notes, *judges.absent]
-    if asked.with_baselines and asked.codec != "encodec":
-        judgement.rows.append(beside.encodec_cost(clips))
-        notes.append(beside.ENCODEC_NOTE)
+    options = Options(keep=asked.samples, step=step)
+    # One right after the other, so that what the machine does meanwhile is as much for both.
+    costs = beside.costs(prepared.codec, prepared.depths, clips)
+    with_encodec = asked.with_baselines and asked.codec != "encodec"
+    encodec = beside.try_encodec_cost(clips) if with_encodec else beside.Tried()
+    untimed = replace(options, measures_speed=False)
+    judgement = judge(prepared.codec, prepared.name, clips, prepared.depths, judges, untimed)
+    beside.add_costs(judgement, costs)
+    for tried in (beside.judge_baselines(prepared.baselines, clips, judges, options), encodec):
+        judgement.add(tried.judgement)
+        notes += tried.notes
     return _about(prepared, command, notes), Findings.of(judgement, prepared.chosen)
 
 
@@ -102,7 +102,7 @@ def _about(prepared: Prepared, command: str, notes: list[str]) -> About:
     return About(
         codec=prepared.name,
         hash=codec_results.hash_of(codec, prepared.folder),
-        licence=codec_results.licence_of(codec, prepared.folder),
+        licence=codec_results.licence_of(prepared.asked.codec, prepared.folder),
         data=prepared.asked.data,
         codebook_size=codec.codebook_size,
         command=command,

@@ -1,6 +1,7 @@
 """All judges together: those that are here are asked of each clip, those that are not are said once."""
 
 import functools
+import math
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,8 @@ from paluku.evals import recognition, sound
 
 LOG = log.logger("evals.judges")
 TELUGU = "te"
+# A clip's source and its id, which only there is its own.
+Key = tuple[str, str]
 
 
 @runtime_checkable
@@ -28,7 +31,7 @@ class Romaniser(Protocol):
 class Pair(NamedTuple):
     """A clip before and after, mono float32 `[S]` at 16 kHz, aligned."""
 
-    clip_id: str
+    key: Key
     language: str
     text: str | None
     reference: np.ndarray
@@ -60,7 +63,7 @@ class Judges:
         self._metrics = {name: metric for name, metric in metrics.items() if not why[name]}
         self._recogniser = recogniser
         self._workers = workers
-        self._originals: dict[str, str] = {}
+        self._originals: dict[Key, str] = {}
 
     @classmethod
     def here(cls, *, recognises: bool = True, workers: int = 0) -> "Judges":
@@ -97,9 +100,15 @@ class Judges:
         """Character errors: against the text where it is known, and against what the original gave."""
         if self._recogniser is None or pair.language != TELUGU:
             return
-        if pair.clip_id not in self._originals:
-            self._originals[pair.clip_id] = self._recogniser.romanised(pair.reference)
-        original, heard = self._originals[pair.clip_id], self._recogniser.romanised(pair.decoded)
+        try:
+            sound.check_finite(pair.reference, pair.decoded)
+        except EvaluationError as error:
+            names = ("cer_to_original", "cer_romanised") if pair.text else ("cer_to_original",)
+            judged.reasons.update(dict.fromkeys(names, str(error)))
+            return
+        if pair.key not in self._originals:
+            self._originals[pair.key] = self._recogniser.romanised(pair.reference)
+        original, heard = self._originals[pair.key], self._recogniser.romanised(pair.decoded)
         compared = {"cer_to_original": (heard, original)}
         if pair.text:
             said = recognition.romanise(pair.text)
@@ -115,7 +124,12 @@ def _measure(metrics: Mapping[str, sound.Metric], pair: Pair) -> Judged:
     judged = Judged({}, {})
     for name, metric in metrics.items():
         try:
-            judged.values[name] = metric(pair.reference, pair.decoded)
-        except EvaluationError as error:
+            value = metric(pair.reference, pair.decoded)
+        except (EvaluationError, ValueError) as error:  # packages refuse some waves with a plain ValueError
             judged.reasons[name] = str(error)
+            continue
+        if math.isfinite(value):
+            judged.values[name] = value
+        else:
+            judged.reasons[name] = f"the judge gave {value}"
     return judged

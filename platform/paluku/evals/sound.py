@@ -1,7 +1,8 @@
 """What judges say of one decoded clip beside its original: both float32 `[S]` at 16 kHz, aligned.
 
-A judge of another project is imported when it is first asked; one that is not installed, and a clip that
-a judge cannot say anything about, are an EvaluationError. Higher is better, but for the mel distance.
+A judge of another project is imported when it is first asked; one that is not installed, a clip that a judge
+cannot say anything about, and a wave with NaN or infinity are an EvaluationError. Higher is better, but for
+the mel distance.
 """
 
 import functools
@@ -24,6 +25,11 @@ MEL_WINDOW, MEL_HOP, MEL_BANDS = 1024, 256, 80  # 64 ms, 16 ms
 MEL_FLOOR = 1e-4  # of full scale: 80 dB down nobody hears a difference
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+# For what is said of a package that is not there.
+HOW_TO_INSTALL = (
+    "run `make setup` in a checkout, else `pip install 'paluku[evals]'` and "
+    "`pip install --no-deps -r requirements-nodeps.txt`"
+)
 # What each judge imports. ViSQOL maps its similarity with a lattice that LiteRT runs; the polynomial it falls
 # back to gives 1 to 2 points more, so numbers with and without could not be compared.
 NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -39,7 +45,8 @@ def why_absent(metric: str) -> str | None:
     missing = [module for module in NEEDS.get(metric, ()) if importlib.util.find_spec(module) is None]
     if not missing:
         return None
-    return f"{metric} is not judged: {', '.join(missing)} is not installed; pip install 'paluku[evals]'"
+    compiled = "; it is compiled with gcc and python3-dev" if metric == "pesq" else ""
+    return f"{metric} is not judged: {', '.join(missing)} is not installed; {HOW_TO_INSTALL}{compiled}"
 
 
 def pesq_wb(reference: np.ndarray, decoded: np.ndarray) -> float:
@@ -48,7 +55,7 @@ def pesq_wb(reference: np.ndarray, decoded: np.ndarray) -> float:
     Raises:
         EvaluationError: when it is not installed, or finds no speech in a clip (1/4 s is the least).
     """
-    _check("pesq", reference)
+    _check("pesq", reference, decoded)
     import pesq
 
     try:
@@ -63,7 +70,7 @@ def stoi(reference: np.ndarray, decoded: np.ndarray) -> float:
     Raises:
         EvaluationError: when it is not installed, or a clip has less than 0.4 s of sound.
     """
-    _check("stoi", reference)
+    _check("stoi", reference, decoded)
     import pystoi
 
     try:
@@ -80,7 +87,7 @@ def visqol(reference: np.ndarray, decoded: np.ndarray) -> float:
     Raises:
         EvaluationError: when it is not installed, or a clip is too short for one patch (0.4 s).
     """
-    _check("visqol", reference)
+    _check("visqol", reference, decoded)
     try:
         measured = _visqol_api().measure_from_arrays(
             reference.astype(np.float64), _audible(decoded).astype(np.float64), RATE_HZ
@@ -96,7 +103,7 @@ def si_sdr_db(reference: np.ndarray, decoded: np.ndarray) -> float:
     Raises:
         EvaluationError: when the original is silent.
     """
-    _check("si_sdr_db", reference)
+    _check("si_sdr_db", reference, decoded)
     x, y = reference.astype(np.float64), decoded.astype(np.float64)
     part = (x @ y) / (x @ x) * x
     rest = y - part
@@ -116,7 +123,7 @@ def mel_distance(reference: np.ndarray, decoded: np.ndarray) -> float:
     Raises:
         EvaluationError: when the original is silent.
     """
-    _check("mel_distance", reference)
+    _check("mel_distance", reference, decoded)
     return float(np.abs(_log_mel_db(reference) - _log_mel_db(decoded)).mean())
 
 
@@ -128,7 +135,7 @@ def speaker_cosine(reference: np.ndarray, decoded: np.ndarray) -> float:
     Raises:
         EvaluationError: when it is not installed, or hears no voice in one of the clips.
     """
-    _check("speaker_cosine", reference)
+    _check("speaker_cosine", reference, decoded)
     return float(_embedding(reference) @ _embedding(decoded))
 
 
@@ -142,9 +149,21 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def _check(metric: str, reference: np.ndarray) -> None:
+def check_finite(reference: np.ndarray, decoded: np.ndarray) -> None:
+    """Of a wave that is broken nothing can be said.
+
+    Raises:
+        EvaluationError: when one of them has NaN or infinity.
+    """
+    for name, wave in (("original", reference), ("decoded wave", decoded)):
+        if not np.isfinite(wave).all():
+            raise EvaluationError(f"the {name} has NaN or infinity")
+
+
+def _check(metric: str, reference: np.ndarray, decoded: np.ndarray) -> None:
     if reason := why_absent(metric):
         raise EvaluationError(reason)
+    check_finite(reference, decoded)
     if not len(reference) or float(np.sqrt(np.square(reference, dtype=np.float64).mean())) < SILENCE_RMS:
         raise EvaluationError("the original is silent")
 

@@ -19,7 +19,10 @@ MOST_S = 10.0
 
 @dataclass(frozen=True)
 class Speed:
-    """Real-time factors of one stream, which are shares of one core: `decode` by depth."""
+    """Real-time factors of one stream, which are shares of one core: `decode` by depth.
+
+    `encode` makes all `K` codes of the codec as it was opened, whatever depth is sent.
+    """
 
     encode: float
     decode: Mapping[int, float]

@@ -55,8 +55,8 @@ def shipped_codec() -> Path:
     return SHIPPED
 
 
-def load_codec(folder: Path) -> tuple[Card, TrainableCodec]:
-    """The codec of a model folder, in eval mode.
+def load_codec(folder: Path, *, folded: bool = True) -> tuple[Card, TrainableCodec]:
+    """The codec of a model folder, in eval mode; `folded` for use, with its own weights for training.
 
     Raises:
         CheckpointError: when the folder is not whole, damaged, or holds something else.
@@ -68,7 +68,10 @@ def load_codec(folder: Path) -> tuple[Card, TrainableCodec]:
         codec.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: weights do not fit their configuration ({error})") from error
-    return card, codec.eval().requires_grad_(False)
+    codec = codec.eval().requires_grad_(False)
+    if folded and not isinstance(codec, NativeCodec) and codec.config.weight_norm:
+        return card, codec.folded()
+    return card, codec
 
 
 def with_first_codebooks(codec: TrainableCodec, num_codebooks: int, name: str) -> TrainableCodec:
@@ -88,15 +91,18 @@ def beginning(spec: str, config: NativeCodecConfig | EncodecConfig) -> dict[str,
     Raises:
         CheckpointError: when they are missing, damaged, or of another architecture or other sizes.
     """
-    if (folder := Path(spec)).is_dir():
-        codec = load_codec(folder)[1]
+    if spec != "encodec" and (folder := Path(spec)).is_dir():
+        codec = load_codec(folder, folded=False)[1]
     elif isinstance(config, EncodecConfig):
         from paluku.codec.encodec import EncodecCodec
 
         codec = EncodecCodec.from_published("encodec_24khz" if spec == "encodec" else spec, config)
     else:
         kind = config.architecture
-        raise CheckpointError(f"begin_from: there is no model folder {spec}; name one of a {kind} codec")
+        raise CheckpointError(
+            f"begin_from: there is no model folder {spec}; name one of a {kind} codec, or set "
+            "model.architecture=encodec for EnCodec's weights (jobs/configs/train_codec.encodec.yaml)"
+        )
     if codec.config != config:
         raise CheckpointError(
             f"begin_from: {spec} has other settings than `model`; give the ones it was made with"

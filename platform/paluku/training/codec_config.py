@@ -1,6 +1,8 @@
 """Settings of a codec training run."""
 
-from pydantic import Field, model_validator
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
 
 from paluku.codec.native import NativeCodecConfig
 from paluku.codec.trainable import TrainableConfig
@@ -47,7 +49,7 @@ class CodecTrainingConfig(Config):
     average_decay: float = Field(default=0.999, ge=0, lt=1)
     steps: int = Field(default=2000, ge=1)
     batch: int = Field(default=16, ge=1)
-    crop_s: float = Field(default=1.0, gt=0)
+    crop_s: float = Field(default=1.0, ge=0.2)  # no shorter than the losses' windows
     levels_db: tuple[float, float] = (0.0, 0.0)  # crops are made softer or louder by a gain in this range
     learning_rate: float = Field(default=3e-3, gt=0)
     warmup_steps: int = Field(default=20, ge=0)
@@ -63,7 +65,7 @@ class CodecTrainingConfig(Config):
 
     @model_validator(mode="after")
     def _quantises(self) -> "CodecTrainingConfig":
-        if self.quantise_after_steps >= self.steps:
+        if self.begin_from is None and self.quantise_after_steps >= self.steps:
             raise ValueError(
                 f"quantise_after_steps is {self.quantise_after_steps}, steps {self.steps}: "
                 "the codebooks would never be learned; give more steps"
@@ -73,6 +75,14 @@ class CodecTrainingConfig(Config):
                 "weights leave out wave, band, loudness and mel: nothing would pull towards the original"
             )
         return self
+
+    @field_validator("begin_from")
+    @classmethod
+    def _is_found_from_everywhere(cls, value: str | None) -> str | None:
+        """Workers run in other folders."""
+        if value is not None and value != "encodec" and not Path(value).is_absolute():
+            raise ValueError(f"begin_from is {value!r}; give `encodec` or an absolute path")
+        return value
 
     @model_validator(mode="after")
     def _teacher_fits(self) -> "CodecTrainingConfig":

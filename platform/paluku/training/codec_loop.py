@@ -45,7 +45,15 @@ from paluku.training.crops import CropBatch, Crops
 from paluku.training.gan import Gan
 from paluku.training.ports import Reporter
 from paluku.training.schedule import set_learning_rate, warmup_cosine
-from paluku.training.world import World, current_world, distribute, joined, mean_over_world, sum_over_world
+from paluku.training.world import (
+    World,
+    current_world,
+    distribute,
+    from_main_,
+    joined,
+    mean_over_world,
+    sum_over_world,
+)
 
 # The loss by bands sees frames of 40 ms in hops of 10 ms, as the native codec does, whatever it trains.
 HOPS_PER_S, HOPS_PER_FRAME, BANDS = 100, 4, 20
@@ -69,11 +77,16 @@ class TrainState:
     step: int = 0  # steps done
 
 
-def build(config: CodecTrainingConfig, world: World, teacher_dim: int | None = None) -> TrainState:
-    """A fresh state, the same on every worker; with `teacher_dim`, one that learns from a teacher."""
+def build(
+    config: CodecTrainingConfig, world: World, teacher_dim: int | None = None, *, resumes: bool = False
+) -> TrainState:
+    """A fresh state, the same on every worker; with `teacher_dim`, one that learns from a teacher.
+
+    What it `resumes` from has the weights that it once began from: they need not be there any more.
+    """
     torch.manual_seed(config.seed)
     codec = build_codec(config.model)
-    if config.begin_from is not None:
+    if config.begin_from is not None and not resumes:
         codec.load_state_dict(beginning(config.begin_from, config.model))
     parallel = distribute(codec, world)
     pupil = None if teacher_dim is None else TeacherLoss(latent_dim(config.model), teacher_dim)
@@ -216,7 +229,7 @@ def run(config: CodecTrainingConfig, reporter: Reporter, resume: Path | None = N
     """
     world = current_world()
     train, dev = crops(config, "train", config.crop_s), crops(config, "dev", config.evaluate_s)
-    state = build(config, world, train.teacher_dim)
+    state = build(config, world, train.teacher_dim, resumes=resume is not None)
     parents = {"corpus": train.utterances.manifest.hash}
     if resume is not None:
         restore_(state, resume, parents)
@@ -247,6 +260,8 @@ def prepare_(state: TrainState, train: Crops) -> None:
     if state.step == 0 and isinstance(codec, NativeCodec):
         products = torch.stack([codec.frame_products(wave) for wave in _waves(state, train)]).sum(dim=0)
         codec.project_on_(sum_over_world(products, state.world))
+        # Eigenvectors have signs, and their order among equals, by the library that finds them.
+        from_main_(codec, state.world)
         state.average.copy_from(codec)
     if state.step == config.quantise_after_steps:
         with torch.no_grad():

@@ -65,6 +65,14 @@ def distribute(module: nn.Module, world: World) -> nn.Module:
     )
 
 
+@torch.no_grad()
+def from_main_(module: nn.Module, world: World) -> None:
+    """Give every worker rank 0's weights and buffers, in place."""
+    if world.size > 1:
+        for value in module.state_dict().values():
+            dist.broadcast(value, src=0)
+
+
 def mean_over_world(values: Mapping[str, torch.Tensor], world: World) -> dict[str, float]:
     """Each scalar averaged over the workers (one all-reduce)."""
     stacked = torch.stack([v.detach().float() for v in values.values()]).to(world.device)

@@ -56,8 +56,22 @@ def test_quantising_again_changes_nothing_where_codebooks_nest(quantizer: Residu
     corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
     cube = torch.cat([corners, torch.zeros(V, 1)], dim=1)
     quantizer.codebooks.copy_(torch.stack([cube / 8**k for k in range(K)]))
+    quantizer.measure_()
     codes = torch.randint(V, (4, K, 10), generator=torch.Generator().manual_seed(2))
     assert torch.equal(quantizer.encode(quantizer.decode(codes)), codes)
+
+
+def test_entries_that_moved_are_measured_anew(quantizer: ResidualQuantizer, latents: Tensor) -> None:
+    """By whatever moved them: the search needs the entries' lengths."""
+    fresh = ResidualQuantizer(K, V, latents.shape[1], quantizer.config)
+    for change in (
+        lambda: fresh.initialise_(latents),
+        lambda: fresh.learn_(fresh(latents, torch.full((len(latents),), K))),
+        lambda: fresh.load_state_dict(quantizer.state_dict()),
+        lambda: fresh.keep_(K - 1),
+    ):
+        change()
+        torch.testing.assert_close(fresh.norms, fresh.codebooks.square().sum(dim=2))
 
 
 def test_training_uses_as_many_codebooks_as_each_example_is_given(

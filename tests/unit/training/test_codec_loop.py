@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -159,15 +160,34 @@ def test_weights_to_begin_with_must_fit(corpus: Path, tmp_path: Path) -> None:
         codec_loop.run(tiny_run(corpus, tmp_path / "c", begin_from="/nowhere"), MemoryReporter())
 
 
+def test_a_resumed_run_does_not_need_what_it_began_from(corpus: Path, tmp_path: Path) -> None:
+    begun = codec_loop.run(tiny_run(corpus, tmp_path / "a"), MemoryReporter())
+    config = tiny_run(corpus, tmp_path / "b", begin_from=str(begun), steps=8)
+    codec_loop.run(config, MemoryReporter())
+    shutil.rmtree(begun)
+    reporter = MemoryReporter()
+    codec_loop.run(config, reporter, tmp_path / "b" / "step-000005")
+    assert [step for step, _ in reporter.curve("loss")] == [6, 7, 8]
+
+
+def test_where_to_begin_must_be_found_by_every_worker() -> None:
+    with pytest.raises(ConfigError, match="begin_from is 'models/codec'; give `encodec` or an absolute path"):
+        resolve(CodecTrainingConfig, {"corpus": "/c", "out": "/o", "begin_from": "models/codec"}, "x.yaml")
+
+
+@pytest.mark.parametrize("model", [5, None, "native", {"architecture": "soundstream"}])
+def test_a_model_that_is_none_is_refused(model: object) -> None:
+    with pytest.raises(ConfigError):
+        resolve(CodecTrainingConfig, {"corpus": "/c", "out": "/o", "model": model}, "x.yaml")
+
+
 def test_a_teacher_needs_25_frames_a_second(tmp_path: Path) -> None:
     values = {"corpus": "/c", "out": "/o", "teacher": "/t", "model": ENCODEC}
-    with pytest.raises(
-        ConfigError, match="a teacher has 25 frames a second, encodec has 75"
-    ):
+    with pytest.raises(ConfigError, match="a teacher has 25 frames a second, encodec has 75"):
         resolve(CodecTrainingConfig, values, "train.yaml")
 
 
-@pytest.mark.parametrize("name", ["train_codec.yaml", "train_codec.encodec.yaml"])
+@pytest.mark.parametrize("name", ["train_codec.yaml", "train_codec.gpu.yaml", "train_codec.encodec.yaml"])
 def test_configurations_fit(name: str) -> None:
     config = load(CodecTrainingConfig, f"jobs/configs/{name}", ["corpus=/corpus", "out=/out"])
     assert config.model.num_codebooks in (8, 16)
