@@ -4,18 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
 import soundfile
 
-from paluku import audio
 from paluku.codec.port import Codec
 from paluku.errors import PalukuError, one_line
 from paluku.evals.baselines import Baseline
 from paluku.evals.clips import Clip
-from paluku.evals.codec import BATCH_SEATS, SPEED_S, Judgement, Options, judge_baseline
+from paluku.evals.codec import Judgement, Options, judge_baseline, served, speeds
 from paluku.evals.judges import Judges
 from paluku.evals.rows import ALL, Row
-from paluku.evals.speed import real_time_factors
 
 ENCODEC = "encodec, cost"
 # Not of what it sounds like: the published weights may not be here, and cost as much as any others.
@@ -108,12 +105,7 @@ def costs(codec: Codec, depths: Sequence[int], clips: Sequence[Clip]) -> dict[in
 
     As it is served: with weight norm multiplied out where there is any.
     """
-    folded: Callable[[], Codec] | None = getattr(codec, "folded", None)
-    codec = folded() if folded else codec
-    parts = [audio.resample(clip.wave, clip.rate_hz, codec.sample_rate_hz) for clip in clips[:BATCH_SEATS]]
-    speech = np.concatenate(parts)[: round(SPEED_S * codec.sample_rate_hz)].astype(np.float32)
-    alone = real_time_factors(codec, speech, depths)
-    batch = real_time_factors(codec, speech, depths, BATCH_SEATS)
+    alone, batch = speeds(served(codec), clips, depths)
     return {
         depth: {
             "rtf_encode": alone.encode,

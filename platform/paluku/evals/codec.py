@@ -85,11 +85,11 @@ def judge(
         EvaluationError: when there are no clips.
     """
     _check(clips)
-    codec = _served(codec)
+    codec = served(codec)
     use, in_speech = (CodebookUse(codec.num_codebooks, codec.codebook_size) for _ in range(2))
     with torch.inference_mode():
         coded = [_encoded(codec, clip, use, in_speech) for clip in clips]
-    alone, batch = _speeds(codec, clips, depths) if options.measures_speed else (None, None)
+    alone, batch = speeds(codec, clips, depths) if options.measures_speed else (None, None)
     judgement = Judgement()
     for depth in depths:
         kbps = depth * math.log2(codec.codebook_size) * codec.frame_rate_hz / 1000
@@ -175,7 +175,7 @@ class _Foldable(Protocol):
     def folded(self) -> Codec: ...
 
 
-def _served(codec: Codec) -> Codec:
+def served(codec: Codec) -> Codec:
     """With weight norm multiplied out where there is any: nothing else is served, and it costs less."""
     return codec.folded() if isinstance(codec, _Foldable) else codec
 
@@ -208,7 +208,8 @@ def _original(clip: Clip) -> np.ndarray:
     return audio.resample(clip.wave, clip.rate_hz, RATE_HZ).astype(np.float32)
 
 
-def _speeds(codec: Codec, clips: Sequence[Clip], depths: Sequence[int]) -> tuple[Speed, Speed]:
+def speeds(codec: Codec, clips: Sequence[Clip], depths: Sequence[int]) -> tuple[Speed, Speed]:
+    """What a codec costs on the first clips' speech: one stream alone, and one among 16."""
     rate_hz = codec.sample_rate_hz
     waves = [audio.resample(clip.wave, clip.rate_hz, rate_hz) for clip in clips[:BATCH_SEATS]]
     speech = np.concatenate(waves)[: round(SPEED_S * rate_hz)].astype(np.float32)

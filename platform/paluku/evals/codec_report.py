@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paluku import audio
-from paluku.corpus.report.page import POLICY
+from paluku.corpus.report.document import document, facts
 from paluku.corpus.report.page_style import CSS
 from paluku.corpus.report.pictures import spectrogram_png, waveform_svg
 from paluku.evals.clips import Chosen, Clip, Ignored
@@ -127,7 +127,6 @@ def _heard(clip: Clip, judgement: Judgement) -> Sample:
 
 def page(about: About, chosen: Chosen, findings: Findings) -> str:
     """The page."""
-    title = escape(f"The codec {about.codec} on {about.data}")
     sections = {
         "Languages": _languages(about.codec, findings.rows),
         "Curves": _curves(about.codec, findings.rows),
@@ -137,21 +136,9 @@ def page(about: About, chosen: Chosen, findings: Findings) -> str:
         "Material": _material(about, chosen, findings.ignored),
         "Command": f"<code>{escape(about.command)}</code>",
     }
-    links = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name in sections)
-    body = "".join(
-        f'<section id="{name.lower()}" aria-labelledby="{name.lower()}-title">'
-        f'<h2 id="{name.lower()}-title">{name}</h2>{content}</section>'
-        for name, content in sections.items()
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body><header><h1>{title}</h1>"
-        f'<p class="soft">codec {escape(about.hash)}, licence: {escape(about.licence)}; '
-        f"data {escape(chosen.data_hash)}</p></header>{_tiles(about, chosen)}"
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main>{body}</main></body></html>\n'
-    )
+    title = f"The codec {about.codec} on {about.data}"
+    subtitle = f"codec {about.hash}, licence: {about.licence}; data {chosen.data_hash}"
+    return document(title, subtitle, _tiles(about, chosen), sections, STYLE)
 
 
 def is_best(row: Row, rows: Iterable[Row], column: Column) -> bool:
@@ -172,8 +159,7 @@ def _tiles(about: About, chosen: Chosen) -> str:
         "speakers": str(len({(clip.source, clip.speaker) for clip in chosen.clips})),
         **about.facts,
     }
-    shown = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles.items())
-    return f'<dl class="tiles">{"".join(shown)}</dl>'
+    return facts(tiles.items())
 
 
 def _languages(codec: str, rows: Sequence[Row]) -> str:

@@ -8,7 +8,7 @@ evaluated and shipped is the moving average of the weights.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,18 +153,23 @@ def _of_the_wave(
     """The losses that the balancer weighs; and what the discriminators' verdicts cost themselves."""
     decoded, wave = aligned(state.codec, decoded, wave)
     weights, judged = state.config.weights.of_the_wave, None
-    found = {name: value for name, value in _distances(state, decoded, wave).items() if name in weights}
+    found = _distances(state, decoded, wave, weights)
     if state.gan is not None and state.step >= (state.config.adversarial_after_steps or 0):
         ours, judged = state.gan.losses(decoded, wave)
         found |= {name: value for name, value in ours.items() if name in weights}
     return found, judged
 
 
-def _distances(state: TrainState, decoded: MonoWave, wave: MonoWave) -> dict[str, Tensor]:
-    return {
-        "wave": noise_to_signal(decoded, wave),
-        **{name: loss(decoded, wave) for name, loss in state.losses.items()},
-    }
+# What `_distances` knows beside the losses with tables.
+WAVE = "wave"
+
+
+def _distances(
+    state: TrainState, decoded: MonoWave, wave: MonoWave, names: Container[str]
+) -> dict[str, Tensor]:
+    """How far the decoded wave is from the original, by those of the measures that are named."""
+    found = {WAVE: noise_to_signal(decoded, wave)} if WAVE in names else {}
+    return found | {name: loss(decoded, wave) for name, loss in state.losses.items() if name in names}
 
 
 def _direct(state: TrainState, quantized: Quantized | None, batch: CropBatch) -> dict[str, Tensor]:
@@ -337,7 +342,8 @@ def evaluate(state: TrainState, dev: Crops, reporter: Reporter) -> Mapping[str, 
 
 def _judged(state: TrainState, decoded: MonoWave, wave: MonoWave) -> dict[str, Tensor]:
     decoded, wave = aligned(state.codec, decoded, wave)
-    return _distances(state, decoded, wave) | {"si_sdr_db": si_sdr_db(decoded, wave).mean()}
+    every = {WAVE, *state.losses.keys()}
+    return _distances(state, decoded, wave, every) | {"si_sdr_db": si_sdr_db(decoded, wave).mean()}
 
 
 def _report_sample(state: TrainState, original: Tensor, decoded: Tensor, reporter: Reporter) -> None:

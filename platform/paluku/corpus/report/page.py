@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paluku import audio
+from paluku.corpus.report.document import document, facts
 from paluku.corpus.report.histogram import Histogram
 from paluku.corpus.report.inspect import Rejects, Summary
-from paluku.corpus.report.page_style import CSS
 from paluku.corpus.report.pictures import histogram_svg, spectrogram_png, waveform_svg
 from paluku.corpus.report.tables import NONE, Table, breakdowns, measures, overview, rejected
 
 # What is longer is cut: a page is to be opened, and sent to a colleague.
 SAMPLE_S = 30.0
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 CHANNELS = ("agent", "user")  # roles, in the order of a dialogue's channels
 FACTS = (
     *("id", "source", "split", "language", "speaker", "gender", "voice", "style", "user_voice", "licence"),
@@ -42,34 +41,15 @@ def page(heading: Heading, summary: Summary, found: Rejects, samples: Sequence[M
     Raises:
         AudioError: when a sample's sound cannot be decoded.
     """
-    title = escape(f"{summary.kind} in {heading.folder}")
     sections = {
         "Rows": f'<div class="grid wide">{"".join(_table(table) for table in breakdowns(summary))}</div>',
         "Measured": _measured(summary),
         "Rejected": _rejected(found),
         "Samples": _samples(samples),
     }
-    links = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name in sections)
-    body = "".join(
-        f'<section id="{name.lower()}" aria-labelledby="{name.lower()}-title">'
-        f'<h2 id="{name.lower()}-title">{name}</h2>{content}</section>'
-        for name, content in sections.items()
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{CSS}</style></head><body><header><h1>{title}</h1>"
-        f'<p class="soft">hash {escape(heading.hash)}, config {escape(heading.config_sha256[:16])}</p>'
-        "</header>"
-        f"{_tiles(overview(summary, found))}"
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main>{body}</main></body></html>\n'
-    )
-
-
-def _tiles(table: Table) -> str:
-    tiles = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in table.rows)
-    return f'<dl class="tiles">{"".join(tiles)}</dl>'
+    title = f"{summary.kind} in {heading.folder}"
+    subtitle = f"hash {heading.hash}, config {heading.config_sha256[:16]}"
+    return document(title, subtitle, facts(overview(summary, found).rows), sections)
 
 
 def _table(table: Table, long_columns: int = 0) -> str:
