@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup voices demo serve test test-clients fuzz lint types imports check clean distclean
+.PHONY: help setup voices demo serve mlflow doctor test test-clients fuzz lint types imports check clean distclean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -28,6 +28,12 @@ demo: $(READY)  ## corpus -> codec -> S2S -> registry -> Serve -> a real-time st
 
 serve: $(READY) ## leave the application and the MLflow UI running (Ctrl-C stops both)
 	$(BIN)/python -m jobs.serve
+
+mlflow: $(READY) ## the MLflow UI alone, over what the demo and the jobs have logged
+	$(BIN)/python -m jobs.mlflow_server
+
+doctor: $(READY) ## machine, versions, ports, models, one frame through every stage; what to do
+	$(BIN)/python -m jobs.doctor
 
 test: $(READY)  ## all tests, hermetic
 	$(BIN)/python -m pytest

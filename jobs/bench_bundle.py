@@ -11,16 +11,16 @@ def random_bundle(folder: Path) -> Path:
     from paluku.registry.artefact import appearing_whole, write_model
     from paluku.registry.bundle import write_bundle
     from paluku.s2s.model import S2SConfig, S2SModel
-    from paluku.tokens.text import CharTokenizer
+    from paluku.tokens.text import default_tokenizer
 
     torch.manual_seed(0)
     codec, s2s = NativeCodecConfig(), S2SConfig()
     with appearing_whole(folder / "codec") as partial:
         digest = write_model(partial, "codec", codec, NativeCodec(codec).state_dict()).hash
-    parents = {"codec": digest, "tokenizer": CharTokenizer().digest()}
+    parents = {"codec": digest, "tokenizer": default_tokenizer().digest()}
     with appearing_whole(folder / "s2s") as partial:
         write_model(partial, "s2s", s2s, S2SModel(s2s).state_dict(), parents=parents)
-    write_bundle(folder / "bundle", folder / "codec", folder / "s2s", CharTokenizer())
+    write_bundle(folder / "bundle", folder / "codec", folder / "s2s", default_tokenizer())
     return folder / "bundle"
 
 

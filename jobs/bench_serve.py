@@ -18,6 +18,7 @@ from jobs.stand import Stand
 from paluku.client.load import Crowd, crowd
 from paluku.client.tally import LoadReport
 from paluku.errors import ServiceError, exits_cleanly
+from paluku.registry.results import log_serving
 
 # After seating: what the first steps allocate and the alignment's first corrections are no steady state.
 WARM_UP_S = 3.0
@@ -85,6 +86,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seats", type=int, help="of each stage; as many as sessions by default")
     parser.add_argument("--bundle", type=Path, help="a bundle's folder; the demo's by default")
     parser.add_argument("--json", type=Path, help="write every number to this file")
+    parser.add_argument("--tracking-uri", help="an MLflow server to log to")
     found = parser.parse_args(argv)
     if found.overload and found.sweep:
         parser.error("--overload measures one number of sessions; leave --sweep out")
@@ -109,6 +111,10 @@ def main() -> None:
     if asked.json:
         numbers = [{**cell.line, "load": cell.load.model_dump(), "stats": cell.stats} for cell in cells]
         asked.json.write_text(json.dumps({"cells": numbers, **last}, indent=1), encoding="utf-8")
+    if asked.tracking_uri:
+        lines = [cell.line for cell in cells]
+        lines[-1] |= last
+        log_serving(asked.tracking_uri, "bench_serve", vars(asked), lines, step_key="sessions")
     print(json.dumps({**cells[-1].line, **last}))
 
 

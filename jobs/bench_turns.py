@@ -18,9 +18,8 @@ from paluku.audio import read_mono, resample
 from paluku.corpus.voices.cast import Cast
 from paluku.errors import exits_cleanly
 from paluku.streaming.turns import Interrupt, TurnConfig, TurnTracker
-from paluku.units import FRAME_RATE_HZ, MS_PER_S
+from paluku.units import FRAME_MS
 
-FRAME_MS = MS_PER_S / FRAME_RATE_HZ
 PHRASES = Path(__file__).parent / "configs" / "bench_turns.tsv"
 SPEEDS, NOISE_DB = (0.88, 1.0, 1.14), -20.0
 MAX_RECORDINGS, MAX_RECORDING_S = 150, 5

@@ -9,7 +9,7 @@ import os
 import sys
 
 from jobs.voices import find_hts_voice
-from paluku.config import from_command_line
+from paluku.config import command_line, load
 from paluku.corpus.config import CorpusConfig
 from paluku.errors import exits_cleanly
 
@@ -20,13 +20,15 @@ DRY_RUN = "--dry-run"
 def main() -> None:
     """Parse, build, and say what there is now."""
     arguments = [argument for argument in sys.argv[1:] if argument != DRY_RUN]
-    config = from_command_line(CorpusConfig, __doc__ or "", arguments)
+    asked = command_line(__doc__ or "", arguments, [("--tracking-uri", "an MLflow server to log to")])
+    config = load(CorpusConfig, asked.config, asked.overrides)
     find_hts_voice()  # before Ray starts, whose processes inherit what it sets
     import ray
 
     from paluku.cluster.corpus import build, plan
     from paluku.cluster.report import show_manifests, show_plan
     from paluku.log import to_stderr
+    from paluku.registry.results import log_corpus
 
     to_stderr()
     if DRY_RUN in sys.argv[1:]:
@@ -41,6 +43,8 @@ def main() -> None:
     manifest = build(config)
     ray.shutdown()  # else it may say something of a killed worker after our last line
     show_manifests({"utterances": manifest})
+    if asked.tracking_uri:
+        log_corpus(asked.tracking_uri, config, manifest, config.out)
     print(json.dumps({"utterances": config.out, "utterances_hash": manifest.hash}))
 
 

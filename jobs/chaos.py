@@ -1,8 +1,7 @@
 """Faults under live sessions: `python -m jobs.chaos --kills 20 --sessions 8`.
 
-Kills replicas of each kind in turn, drains and reloads stages, redeploys the ingress, while sessions
-speak in real time; then every session must be there, and nothing may have been left behind. Starts and
-stops what it needs. The last line is JSON.
+Kills replicas of each kind in turn, drains and reloads stages, redeploys the ingress, while sessions speak in
+real time; then every session must be there, and nothing left behind. The last line is JSON.
 """
 
 import argparse
@@ -21,6 +20,7 @@ from paluku.client.load import Crowd, crowd
 from paluku.client.tally import Silence
 from paluku.cluster.faults import Kind, deployment_of, kill
 from paluku.errors import ServiceError, exits_cleanly
+from paluku.registry.results import log_serving
 
 WARM_UP_S = 3.0
 SETTLE_TIMEOUT_S = 90.0
@@ -63,6 +63,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model", action="store_true", help="the demo's model; else stand-ins that name frames"
     )
+    parser.add_argument("--tracking-uri", help="an MLflow server to log to")
     return parser.parse_args(argv)
 
 
@@ -108,18 +109,17 @@ def main() -> None:
     show(outcomes)
     console.print({**tally.counts, "endings": dict(tally.endings), "leaks": leaks})
     wrong = {name: tally.counts[name] for name in ("foreign_frames", "misplaced_frames", "violations")}
-    print(
-        json.dumps(
-            {
-                "kills": asked.kills,
-                "sessions_lost": tally.counts["sessions_lost"],
-                "leaks": len(leaks),
-                "silence_ms": Silence.of(gap for outcome in outcomes for gap in outcome.gaps_s).model_dump(),
-                **wrong,
-                "lost_frames": tally.counts["lost_frames"],
-            }
-        )
-    )
+    last = {
+        "kills": asked.kills,
+        "sessions_lost": tally.counts["sessions_lost"],
+        "leaks": len(leaks),
+        "silence_ms": Silence.of(gap for outcome in outcomes for gap in outcome.gaps_s).model_dump(),
+        **wrong,
+        "lost_frames": tally.counts["lost_frames"],
+    }
+    if asked.tracking_uri:
+        log_serving(asked.tracking_uri, "chaos", vars(asked), [last])
+    print(json.dumps(last))
 
 
 async def suffer(stand: Stand, asked: argparse.Namespace) -> tuple[list[Outcome], Any, list[str]]:

@@ -3,21 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 
-from paluku.errors import PalukuError, one_line
 from paluku.evals.codec_report import COLUMNS, NONE, About, Findings, Row
 from paluku.evals.codec_results import REPORT, SAMPLES, metrics
 from paluku.evals.codec_run import Prepared
-from paluku.log import logger
-from paluku.registry.tracking import Data, MlflowReporter, create_run, end_run
+from paluku.registry.tracking import Data, log_finished
 from paluku.training.pictures import spectrograms
-
-log = logger("evaluate_codec")
-
-MOST_METRICS = 1000  # that MLflow takes in one request
 
 
 def shown(codec: str, rows: Sequence[Row], out: Path) -> None:
@@ -45,29 +38,20 @@ def logged(
     findings: Findings,
     written: Sequence[Path],
 ) -> None:
-    """A run with params, metrics, the report, the sound and its spectrograms.
-
-    A server that is gone by now, or refuses, is a warning: the work is done, and its results are on the disk.
-    """
+    """A run with params, metrics, the report, the sound and its spectrograms (`tracking.log_finished`)."""
     out = written[0].parent
     data = Data("recordings", prepared.chosen.data_hash, Path(prepared.asked.data))
     tags = {"codec_hash": about.hash, "licence": about.licence, "command": about.command}
-    run_id = ""
-    try:
-        run_id = create_run(
-            tracking_uri, experiment, prepared.asked, data, name=f"{about.codec} {about.hash}", tags=tags
-        )
-        reporter = MlflowReporter(tracking_uri, run_id, speaks=True)
-        values = list(metrics(about.codec, findings.rows).items())
-        for first in range(0, len(values), MOST_METRICS):
-            reporter.metrics(0, dict(values[first : first + MOST_METRICS]))
-        for path in [*written, *_pictures(out, findings)]:
-            reporter.artifact(path, "/".join(path.parent.relative_to(out).parts))  # "" at the top, no "."
-        end_run(tracking_uri, run_id, finished=True)
-    except (PalukuError, MlflowException, OSError) as error:  # what `requests` raises is an OSError
-        log.warning("not logged, see %s: %s", out, one_line(error))
-        if run_id:
-            end_run(tracking_uri, run_id, finished=False)
+    log_finished(
+        tracking_uri,
+        experiment,
+        prepared.asked,
+        data,
+        f"{about.codec} {about.hash}",
+        tags,
+        metrics(about.codec, findings.rows),
+        [*written, *_pictures(out, findings)],
+    )
 
 
 def _pictures(out: Path, findings: Findings) -> list[Path]:

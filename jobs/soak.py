@@ -19,6 +19,7 @@ from jobs.stand import Stand
 from paluku.client.load import crowd
 from paluku.cluster.faults import Usage
 from paluku.errors import exits_cleanly
+from paluku.registry.results import log_serving
 
 QUICK_MINUTES = 20.0
 SAMPLE_S = 10.0
@@ -54,6 +55,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--stand-in", action="store_true", help="stages of no cost instead of the demo's model"
     )
+    parser.add_argument("--tracking-uri", help="an MLflow server to log to")
     return parser.parse_args(argv)
 
 
@@ -88,6 +90,8 @@ def main() -> None:
     # Half a seat more each: the next session comes while the one before still says goodbye.
     with Stand(asked.topology, asked.sessions + asked.sessions // 2, stand_in=asked.stand_in) as stand:
         last = asyncio.run(soak(stand, asked.sessions, seconds))
+    if asked.tracking_uri:
+        log_serving(asked.tracking_uri, "soak", vars(asked), [last])
     print(json.dumps({"minutes": round(seconds / 60, 1), **last}))
 
 

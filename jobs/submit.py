@@ -18,9 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # These run on the user's machine.
-NOT_JOBS = ("__init__", "submit", "stack", "demo", "serve", "keys", "stand", "bench_serve", "bench_bundle")
-NOT_JOBS += ("bench_turns", "bench_vad", "listening", "chaos", "soak", "bench_corpus", "corpus_runs")
-NOT_JOBS += ("peak_memory", "voices", "say", "check_turns")
+NOT_JOBS = ("submit", "demo", "serve", "keys", "stand", "bench_serve", "bench_bundle", "bench_engine")
+NOT_JOBS += ("bench_turns", "bench_vad", "chaos", "soak", "bench_corpus", "say", "check_turns")
+NOT_JOBS += ("publish", "report", "doctor", "mlflow_server")
 
 # What Ray's own command line says about packaging and following the log: not the job's words.
 NOISE = re.compile(r"^\S+ \S+\s(INFO|SUCC|WARNING) \w+\.py:\d+|^Running entrypoint")
@@ -102,7 +102,8 @@ def _driver_exit_code(submission_id: str, env: dict[str, str], otherwise: int) -
 
 def main() -> None:
     """Command line."""
-    jobs = sorted(p.stem for p in (ROOT / "jobs").glob("*.py") if p.stem not in NOT_JOBS)
+    programs = (p for p in (ROOT / "jobs").glob("*.py") if "\ndef main(" in p.read_text(encoding="utf-8"))
+    jobs = sorted(p.stem for p in programs if p.stem not in NOT_JOBS)
     if len(sys.argv) < 2 or sys.argv[1] not in jobs:
         print(f"error: name a job to submit, one of: {', '.join(jobs)}", file=sys.stderr)
         sys.exit(2)

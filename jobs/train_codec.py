@@ -1,7 +1,7 @@
 """Train a codec under Ray Train: `CONFIG.yaml [key=value ...] [placement.key=value ...] [--from WEIGHTS]`.
 
-`--from encodec` fine-tunes EnCodec's published weights (with jobs/configs/train_codec.encodec.yaml); a path,
-those of such a file or of a model folder.
+`--from encodec` fine-tunes EnCodec's published weights (with jobs/configs/train_codec.encodec.yaml),
+`--from lyra` begins with Lyra V2's networks (train_codec.yaml); a path, with a model folder's weights.
 """
 
 import json
@@ -15,19 +15,19 @@ from paluku.errors import exits_cleanly
 def main() -> None:
     """Parse, check what can be checked here, run on the cluster."""
     arguments = command_line(
-        __doc__ or "", extra=[("--from", "weights to begin with: encodec, a file, a folder")]
+        __doc__ or "", extra=[("--from", "weights to begin with: encodec, lyra, a file, a folder")]
     )
     from paluku.cluster.train import Placement, train
     from paluku.corpus.shards import ShardSet
     from paluku.log import to_stderr
-    from paluku.registry.codecs import beginning
+    from paluku.registry.codecs import BEGINNINGS, beginning
     from paluku.registry.tracking import Data
     from paluku.training import codec_loop
 
     to_stderr()
     placed, overrides = split_section(arguments.overrides, "placement")
     if (weights := getattr(arguments, "from")) is not None:
-        found = Path(weights).resolve() if weights != "encodec" else weights
+        found = weights if weights in BEGINNINGS else Path(weights).resolve()
         overrides = [*overrides, f"begin_from={found}"]
     config = load(codec_loop.CodecTrainingConfig, arguments.config, overrides)
     placement = resolve(Placement, {"experiment": "codec", **placed}, "placement")

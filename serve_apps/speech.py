@@ -46,14 +46,16 @@ class SpeechAppConfig(Config):
     """The `args` of the application in a Serve config file."""
 
     topology: Topology = "graph"
-    # A bundle's folder, models:/NAME@ALIAS or models:/NAME/VERSION: what stages load whose `user_config`
-    # in the file names none. Changed there, it is loaded beside the old one; changed here, it restarts
-    # every replica.
+    # A bundle's folder, models:/NAME@ALIAS, models:/NAME/VERSION or hub:OWNER/NAME@REVISION: what stages
+    # load whose `user_config` in the file names none. Changed there, it is loaded beside the old one;
+    # changed here, it restarts every replica.
     bundle: str = ""
     tracking_uri: str = ""
     cache: AbsolutePath  # where bundles from the registry are kept
     num_seats: int = Field(default=8, ge=1)  # of each replica
     torch_threads: int = Field(default=1, ge=1)
+    compiled: bool = False  # as ReplicaConfig's
+    guided: bool = False
     # None: as many replicas of each stage as the file's `num_replicas` says.
     autoscaling: Autoscaling | None = None
     stages: dict[DeploymentName, StageSettings] = Field(default_factory=dict)
@@ -74,6 +76,8 @@ class SpeechAppConfig(Config):
             cache=self.cache,
             num_seats=own.num_seats or self.num_seats,
             torch_threads=own.torch_threads or self.torch_threads,
+            compiled=self.compiled,
+            guided=self.guided,
             lease_s=self.serving.lease_s,
         )
 

@@ -14,7 +14,7 @@ from paluku.config import resolve
 from paluku.serving.ports import StageCard
 from paluku.serving.replica import Generation, StageReplica
 from paluku.streaming.leases import LeaseTable
-from paluku.tokens.text import CharTokenizer
+from paluku.tokens.text import default_tokenizer
 from serve_apps.speech import SpeechAppConfig, build
 from serve_apps.standin_stages import FRAME_SAMPLES, WIDTH_OUT, K, stage_of
 
@@ -47,7 +47,7 @@ class StandinReplica(StageReplica):
             sample_rate_hz=RATE_HZ,
             frame_samples=FRAME_SAMPLES,
             num_codebooks=K,
-            tokenizer=CharTokenizer().to_json(),
+            tokenizer=default_tokenizer().to_json(),
             reach_frames=stage.reach_frames,
             sound_reach_frames=0 if self._name in ("encode", "fused") else None,
             silence=(0,) * K if self._name in ("encode", "fused") else None,

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from paluku.streaming.fused import FusedStage
-from paluku.streaming.ports import Batch, Conditions, History, Stage
+from paluku.streaming.ports import FIRST_CODE, Batch, Conditions, History, Stage
 from paluku.tokens.text import PAD
 
 StageName = Literal["encode", "converse", "decode", "fused"]
@@ -18,9 +18,9 @@ K = 8
 FRAME_SAMPLES = 640
 WIDTH_OUT: dict[StageName, int] = {
     "encode": K,
-    "converse": 1 + K,
+    "converse": FIRST_CODE + K,
     "decode": FRAME_SAMPLES,
-    "fused": K + 1 + K + FRAME_SAMPLES,
+    "fused": K + FIRST_CODE + K + FRAME_SAMPLES,
 }
 
 
@@ -65,7 +65,7 @@ class StandinEncode(_Standin):
 
 
 class StandinConverse(_Standin):
-    """The codes of the frame before: int16 `[N, K]` to `[N, 1 + K]`; -1 at a session's first frame."""
+    """The codes of the frame before: int16 `[N, K]` to `[N, 2 + K]`; -1 at a session's first frame."""
 
     def __init__(self, num_seats: int) -> None:
         super().__init__(num_seats)
@@ -83,7 +83,7 @@ class StandinConverse(_Standin):
 
     def step(self, batch: Batch) -> Batch:
         """As the port."""
-        text = np.full((len(batch.seats), 1), PAD, np.int16)
+        text = np.full((len(batch.seats), FIRST_CODE), PAD, np.int16)
         reply = np.hstack((text, self._last[batch.seats]))
         self._last[batch.seats] = batch.payload
         return Batch(batch.seats, reply)

@@ -4,6 +4,9 @@ import os
 
 # Several threads on small tensors fight over two cores; and what tests start inherits this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The stand-in of the Hugging Face Hub (tests/fakes/hub.py) has no xet; the client asks once, when imported.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -5,6 +5,7 @@ MS_PER_S = 1000.0
 # 40 ms frames: with 80 ms frames the deviation of the reaction time alone would be 23 ms,
 # above the 20 ms asked for (docs/architecture.md, "What is measured").
 FRAME_RATE_HZ = 25
+FRAME_MS = MS_PER_S / FRAME_RATE_HZ
 
 # PCM16 full scale: symmetric, so that a decoded -1.0 does not wrap.
 PCM16_SCALE = 32767.0

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 JOB_LINES = 80
 # These run the others on the user's machine, or start, load and break a whole service.
 RUNNERS = ("stack.py", "demo.py", "submit.py", "soak.py")
-RIGS = ("stand.py", "bench_serve.py", "chaos.py")
+RIGS = ("stand.py", "bench_serve.py", "chaos.py", "engine_rivals.py")
 LONGER_JOBS = dict.fromkeys(RUNNERS, 160) | dict.fromkeys(RIGS, 200)
 
 

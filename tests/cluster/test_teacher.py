@@ -4,7 +4,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +13,19 @@ import pytest
 from paluku import whisper_base
 from paluku.audio import read_mono
 from paluku.cluster.local import LocalRay
-from paluku.cluster.shard_tasks import OUTCOME, outcome_name, remembered
+from paluku.cluster.shard_tasks import OUTCOME
 from paluku.cluster.teacher import TeacherConfig, extract
 from paluku.config import load
 from paluku.corpus.shards import Manifest, ShardSet, read_manifest
-from paluku.corpus.storage import Place
 from paluku.corpus.teacher.basis import Basis
 from paluku.corpus.teacher.features import TeacherFeatures
 from paluku.errors import ConfigError, CorpusError
 from tests.fakes.hearing import LocalEncoder, of_40_ms, write_heard_corpus
+from tests.fakes.tasks import InOrder, Stopped
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "jobs/configs/extract_teacher.yaml"
 SHARDS = (("train", 3), ("train", 2), ("dev", 2), ("test", 1))
-
-
-class Stopped(Exception):  # noqa: N818 (nothing is wrong)
-    """The process was killed."""
-
-
-class InOrder:
-    """`run_resumably` in one process: it may begin at the end, and may be killed after some tasks."""
-
-    def __init__(self, *, backwards: bool = False, killed_after: int | None = None) -> None:
-        self._backwards, self._left = backwards, killed_after
-        self.made: list[str] = []
-
-    def __call__(
-        self,
-        plans: Sequence[str],
-        make: Callable[[str], str],
-        work: str,
-        label: str,
-        *,
-        holds: Callable[[str], bool] | None = None,
-        **_: Any,
-    ) -> list[str]:
-        known = remembered(plans, work, holds)
-        left = [order for order in range(len(plans)) if order not in known]
-        for order in reversed(left) if self._backwards else left:
-            if len(self.made) == self._left:
-                raise Stopped
-            known[order] = make(plans[order])
-            Place.of(work).write_bytes(outcome_name(plans[order]), known[order].encode())
-            self.made.append(label)
-        return [known[order] for order in range(len(plans))]
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ def start(ray: LocalRay, mlflow: LocalMlflow, corpus: Path, out: Path) -> subpro
     config = out / "config.yaml"
     config.write_text(yaml.safe_dump(tiny_run(corpus, out, **changes).model_dump(mode="json")))
     placed = [f"placement.storage={out / 'storage'}", f"placement.tracking_uri={mlflow.uri}"]
+    placed += ["placement.price_per_hour=3.6"]
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.train_codec", str(config), *placed],
         cwd=ROOT,
@@ -84,6 +85,14 @@ def test_a_killed_worker_changes_nothing_but_the_time(
     assert {(m.step, m.value) for m in curves["killed"]} == {(m.step, m.value) for m in curves["straight"]}
     again = len(curves["killed"]) - STEPS
     assert 0 <= again <= 2 * CHECKPOINT_EVERY
+    run = client.get_run(killed["run_id"]).data
+    assert run.tags["model_hash"] == killed["hash"]
+    assert run.tags["corpus_hash"] == read_card(Path(killed["codec"])).parents["corpus"]
+    # What both attempts took: it only grows, and costs what the placement says.
+    hours = [m.value for m in client.get_metric_history(killed["run_id"], "device_hours")]
+    assert hours == sorted(hours)
+    assert run.metrics["cost"] == pytest.approx(3.6 * run.metrics["device_hours"])
+    assert (run.tags["price_per_hour"], run.tags["price_currency"]) == ("3.6", "USD")
     files = {f.path for f in client.list_artifacts(killed["run_id"], "checkpoints")}
     assert f"checkpoints/step-{STEPS:06d}" in files
 

@@ -10,7 +10,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from jobs import codec_judging, evaluate_codec
+from jobs import evaluate_codec
 from paluku import audio
 from paluku.codec.native import NativeCodec
 from paluku.errors import StorageError
@@ -18,6 +18,7 @@ from paluku.evals import beside, codec_run, sound
 from paluku.evals.clips import Clip
 from paluku.evals.codec_results import PRINTED
 from paluku.evals.judges import Judges
+from paluku.registry import tracking
 from paluku.registry.artefact import read_card, write_model
 from paluku.registry.server import LocalMlflow
 from tests.fakes.codec import FakeCodec
@@ -196,13 +197,11 @@ def test_a_run_that_cannot_be_logged_whole_is_failed_and_the_results_are_said(
             raise error
 
     monkeypatch.setattr("paluku.registry.server.check_server", lambda _: None)
-    monkeypatch.setattr(codec_judging, "create_run", lambda *_, **__: "a run")
-    monkeypatch.setattr(
-        codec_judging, "end_run", lambda _, run_id, finished: ended.append((run_id, finished))
-    )
-    monkeypatch.setattr(codec_judging.MlflowReporter, "metrics", lambda _, __, values: sent.append(values))
-    monkeypatch.setattr(codec_judging, "MOST_METRICS", 5)
-    monkeypatch.setattr(codec_judging.MlflowReporter, "artifact", cut)
+    monkeypatch.setattr(tracking, "create_run", lambda *_, **__: "a run")
+    monkeypatch.setattr(tracking, "end_run", lambda _, run_id, finished: ended.append((run_id, finished)))
+    monkeypatch.setattr(tracking.MlflowReporter, "metrics", lambda _, __, values: sent.append(values))
+    monkeypatch.setattr(tracking, "MOST_METRICS", 5)
+    monkeypatch.setattr(tracking.MlflowReporter, "artifact", cut)
     settings = ("--depths", "1", "--samples", "1", "--no-baselines", "--out", tmp_path)
     run(monkeypatch, codec, "--data", recordings, *settings, "--tracking-uri", "http://127.0.0.1:9")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["codec"] == "step-000010"

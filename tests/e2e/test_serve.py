@@ -92,6 +92,18 @@ def question(tmp_path: Path) -> Path:
     return tmp_path / "question.wav"
 
 
+def test_the_page_is_answered_with_its_files(url: str) -> None:
+    """Serve carries `serve_apps/web` to the ingress, and HAProxy lets its headers pass."""
+    with urllib.request.urlopen(f"http://{url}/", timeout=5) as answer:
+        page, headers = answer.read().decode(), answer.headers
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert page == (ROOT / "serve_apps" / "web" / "index.html").read_text(encoding="utf-8")
+    with urllib.request.urlopen(f"http://{url}/web/page.js", timeout=5) as answer:
+        assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        assert answer.read() == (ROOT / "serve_apps" / "web" / "page.js").read_bytes()
+
+
 def test_two_streams_at_once_are_answered_frame_by_frame(url: str, question: Path, tmp_path: Path) -> None:
     outs = [tmp_path / "same.wav", tmp_path / "again.wav"]
     clients = [speak(url, question, out, "--voice", "ravi", "--seed", "7") for out in outs]

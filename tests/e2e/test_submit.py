@@ -28,7 +28,8 @@ def test_a_submitted_job_registers_the_champion(
 ) -> None:
     parts = tiny_bundle(tmp_path).parent
     where = [f"codec={parts / 'codec'}", f"s2s={parts / 's2s'}", f"out={tmp_path / 'made'}"]
-    settings = [*where, f"tracking_uri={local_mlflow.uri}", "name=submitted"]
+    forced = ["force=true", "reason=no weights that say anything"]  # random ones pass no gate
+    settings = [*where, f"tracking_uri={local_mlflow.uri}", "name=submitted", *forced]
     done = submit(local_ray, tmp_path, "promote", "jobs/configs/promote.yaml", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout.splitlines()[-1])

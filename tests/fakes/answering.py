@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from paluku.streaming.ports import Batch, History
-from paluku.tokens.text import PAD, CharTokenizer
+from paluku.streaming.ports import FIRST_CODE, Batch, History
+from paluku.tokens.text import PAD, default_tokenizer
 from tests.fakes.stages import FRAME_SAMPLES, FakeReplica, K, _FakeStage
 
 LOUD = 500  # mean of a frame's samples
@@ -31,7 +31,7 @@ class AnsweringConverse(_FakeStage):
 
     def __init__(self, num_seats: int) -> None:
         super().__init__(num_seats)
-        self._word = CharTokenizer().encode(WORD)
+        self._word = default_tokenizer().encode(WORD)
         self._silent_for = np.full(num_seats, -1)  # frames since the user spoke; -1: nothing to answer
         self._said = np.full(num_seats, -1)  # frames of the reply said; -1: none
 
@@ -42,7 +42,7 @@ class AnsweringConverse(_FakeStage):
     def prime(self, seat: int, history: History) -> Iterator[None]:
         for codes, reply in zip(history.user_codes, history.reply, strict=True):
             self._row(seat, int(codes[0]))
-            if reply[1] == 0:
+            if reply[FIRST_CODE] == 0:
                 self._said[seat] = -1  # it was not heard
         yield
 
@@ -62,9 +62,9 @@ class AnsweringConverse(_FakeStage):
             self._silent_for[seat], self._said[seat] = -1, 0
         said = int(self._said[seat])
         if said < 0:
-            return [PAD, *[0] * K]
+            return [PAD, PAD, *[0] * K]
         self._said[seat] = said + 1 if said + 1 < REPLY_FRAMES else -1
-        return [self._word[said] if said < len(self._word) else PAD, TONE, *[0] * (K - 1)]
+        return [self._word[said] if said < len(self._word) else PAD, PAD, TONE, *[0] * (K - 1)]
 
 
 class AnsweringDecode(_FakeStage):

@@ -8,7 +8,7 @@ from paluku.codec.native import NativeCodec, NativeCodecConfig, NetConfig
 from paluku.registry.artefact import appearing_whole, write_model
 from paluku.registry.bundle import write_bundle
 from paluku.s2s.model import DepthConfig, S2SConfig, S2SModel
-from paluku.tokens.text import CharTokenizer
+from paluku.tokens.text import default_tokenizer
 
 SMALL = NetConfig(hidden=16, units=1)
 
@@ -30,7 +30,7 @@ def tiny_s2s(folder: Path, codec_hash: str, num_codebooks: int = 8, seed: int = 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         s2s = S2SModel(config)
-    parents = {"codec": codec_hash, "tokenizer": CharTokenizer().digest()}
+    parents = {"codec": codec_hash, "tokenizer": default_tokenizer().digest()}
     with appearing_whole(folder) as partial:
         return write_model(partial, "s2s", config, s2s.state_dict(), parents=parents).hash
 
@@ -41,5 +41,5 @@ def tiny_bundle(folder: Path, num_codebooks: int = 8, seed: int = 0) -> Path:
     `num_codebooks` and `seed` are the S2S model's; the codec has 8 and is always the same.
     """
     tiny_s2s(folder / "s2s", tiny_codec(folder / "codec"), num_codebooks, seed)
-    write_bundle(folder / "bundle", folder / "codec", folder / "s2s", CharTokenizer())
+    write_bundle(folder / "bundle", folder / "codec", folder / "s2s", default_tokenizer())
     return folder / "bundle"

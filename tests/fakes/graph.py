@@ -202,8 +202,8 @@ class Probe:
     async def push(self, owner: str, token: str, frames: int) -> list[str]:
         memory = SessionMemory(50, 10)
         for frame in range(frames):
-            row = np.full(9, frame, np.int16)
-            memory.append(np.zeros(640, np.int16), row[1:], row)
+            row = np.full(10, frame, np.int16)
+            memory.append(np.zeros(640, np.int16), row[2:], row)
         pushed = await self._snapshots.push(owner, {token: memory.update({"owner": owner})})
         return list(pushed.claimed)
 

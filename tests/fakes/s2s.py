@@ -6,6 +6,7 @@ before and on voice and style: a model near zero would say the same to everyone.
 
 import torch
 
+from paluku.s2s.duplex import SeatConditions
 from paluku.s2s.model import DepthConfig, S2SConfig, S2SModel
 
 K, V = 4, 32
@@ -30,3 +31,11 @@ def tiny_s2s(seed: int = 0) -> S2SModel:
                 if weight.dim() > 1:
                     weight.mul_(10)
     return model.eval().requires_grad_(False)
+
+
+def seat_conditions(model: S2SModel, *seeds: int, temperature: float = 1.0) -> SeatConditions:
+    """A seat for each seed, with a voice and style of its own."""
+    seed, ones = torch.tensor(seeds), torch.ones(len(seeds))
+    hot, likeliest = temperature * ones, torch.full((len(seeds),), 20)
+    rows = model.conditioning.rows(seed % 4, seed % 9)
+    return SeatConditions(rows, seed, hot, likeliest, hot, likeliest, ones)

@@ -23,12 +23,14 @@ from paluku.serving.ports import (
     Stepped,
 )
 from paluku.streaming.memory import SessionMemory, Update
-from paluku.streaming.ports import Batch, Conditions, History, Stage
-from paluku.tokens.text import PAD, CharTokenizer
+from paluku.streaming.ports import FIRST_CODE, Batch, Conditions, History, Stage
+from paluku.tokens.text import PAD, default_tokenizer
 
 K = 8
 FRAME_SAMPLES = 640
 SCRIPT = "నమస్తే é!"  # the transcript of every session: Telugu, and characters spelled as bytes
+HEARD = "ఆ é?"  # what is understood of every user, from this frame on
+HEARD_FROM = 20
 BUNDLE = "fake"
 
 
@@ -55,6 +57,9 @@ class _FakeStage:
     def prime(self, seat: int, history: History) -> Iterator[None]:
         yield
 
+    def step(self, batch: Batch) -> Batch:
+        raise NotImplementedError
+
     def close(self, seat: int) -> None:
         del self.open_seats[seat]
 
@@ -76,7 +81,8 @@ class FakeConverse(_FakeStage):
         super().__init__(num_seats)
         self._last = np.full((num_seats, K), -1, np.int16)
         self._frames = np.zeros(num_seats, int)
-        self._script = CharTokenizer().encode(SCRIPT)
+        self._script = default_tokenizer().encode(SCRIPT)
+        self._heard = [PAD] * HEARD_FROM + default_tokenizer().encode(HEARD)
 
     def open(self, seat: int, conditions: Conditions) -> None:
         super().open(seat, conditions)
@@ -91,7 +97,10 @@ class FakeConverse(_FakeStage):
     def step(self, batch: Batch) -> Batch:
         self._check(batch, K)
         said = [self._script[n] if n < len(self._script) else PAD for n in self._frames[batch.seats]]
-        reply = np.column_stack([np.array(said, np.int16), self._last[batch.seats]])
+        heard = [self._heard[n] if n < len(self._heard) else PAD for n in self._frames[batch.seats]]
+        reply = np.column_stack(
+            [np.array(said, np.int16), np.array(heard, np.int16), self._last[batch.seats]]
+        )
         self._last[batch.seats] = batch.payload
         self._frames[batch.seats] += 1
         return Batch(batch.seats, reply)
@@ -124,7 +133,7 @@ class FakeFused(_FakeStage):
     def step(self, batch: Batch) -> Batch:
         codes = self._parts[0].step(batch)
         reply = self._parts[1].step(codes)
-        sound = self._parts[2].step(Batch(batch.seats, np.ascontiguousarray(reply.payload[:, 1:])))
+        sound = self._parts[2].step(Batch(batch.seats, np.ascontiguousarray(reply.payload[:, FIRST_CODE:])))
         return Batch(batch.seats, np.concatenate([codes.payload, reply.payload, sound.payload], axis=1))
 
     def close(self, seat: int) -> None:
@@ -182,7 +191,7 @@ class FakeReplica:
             sample_rate_hz=16_000,
             frame_samples=FRAME_SAMPLES,
             num_codebooks=K,
-            tokenizer=CharTokenizer().to_json(),
+            tokenizer=default_tokenizer().to_json(),
             reach_frames=1,
             sound_reach_frames=0 if self.kind in ("encode", "fused") else None,
             silence=(0,) * K if has_codec else None,

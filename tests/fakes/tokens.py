@@ -7,7 +7,7 @@ import numpy as np
 
 from paluku.corpus.shards import Manifest, write_manifest, write_shard
 from paluku.s2s.model import DepthConfig, S2SConfig
-from paluku.training.s2s_loop import S2STrainingConfig
+from paluku.training.s2s_config import S2STrainingConfig
 from paluku.voices import STYLES, VOICES
 
 K, V, TEXT = 3, 12, 20
@@ -19,6 +19,7 @@ TINY_S2S = S2SConfig(
     layers=1,
     heads=2,
     window=8,
+    speaker_dim=6,
     depth=DepthConfig(dim=16, layers=1, heads=2),
 )
 
@@ -35,10 +36,13 @@ def token_row(number: int, frames: int, split: str) -> dict[str, Any]:
         "agent_codes": random.integers(0, V, K * frames).astype(np.int16),
         "user_codes": random.integers(0, V, K * frames).astype(np.int16),
         "text": random.integers(0, TEXT, frames).astype(np.int16),
+        "user_text": random.integers(0, TEXT, frames).astype(np.int16),
     }
 
 
-def write_tokens(folder: Path, train: int = 6, dev: int = 3, codec: str = "codec-1") -> Path:
+def write_tokens(
+    folder: Path, train: int = 6, dev: int = 3, codec: str = "codec-1", tokenizer: str = "tokenizer-1"
+) -> Path:
     """Dialogues of 5 to 14 frames."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = [
@@ -51,7 +55,7 @@ def write_tokens(folder: Path, train: int = 6, dev: int = 3, codec: str = "codec
         )
         for split, first, count in (("train", 0, train), ("dev", 100, dev))
     ]
-    parents = {"codec": codec, "dialogues": "dialogues-1", "tokenizer": "tokenizer-1"}
+    parents = {"codec": codec, "dialogues": "dialogues-1", "tokenizer": tokenizer}
     write_manifest(
         folder, Manifest(kind="tokens", config_sha256="0" * 64, parents=parents, shards=tuple(shards))
     )
@@ -64,6 +68,7 @@ def tiny_s2s_run(tokens: Path, out: Path, **changes: Any) -> S2STrainingConfig:
         "tokens": tokens,
         "out": out,
         "model": TINY_S2S,
+        "speakers": "none",
         "steps": 10,
         "batch": 4,
         "max_frames": 10,
@@ -73,5 +78,6 @@ def tiny_s2s_run(tokens: Path, out: Path, **changes: Any) -> S2STrainingConfig:
         "evaluate_every": 10,
         "evaluate_batches": 2,
         "checkpoint_every": 5,
+        "bfloat16": False,
     }
     return S2STrainingConfig.model_validate(values | changes)

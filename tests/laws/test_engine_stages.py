@@ -167,8 +167,8 @@ def test_only_an_open_seat_is_adjusted_or_primed() -> None:
 @pytest.mark.parametrize(
     ("user", "reply", "says"),
     [
-        ((2, K), (2, K), r"must have the shapes \(\(2, 4\), \(2, 5\)\), not \(\(2, 4\), \(2, 4\)\)"),
-        ((3, K), (2, 1 + K), r"not \(\(3, 4\), \(2, 5\)\)"),
+        ((2, K), (2, K), r"must have the shapes \(\(2, 4\), \(2, 6\)\), not \(\(2, 4\), \(2, 4\)\)"),
+        ((3, K), (2, 2 + K), r"not \(\(3, 4\), \(2, 6\)\)"),
     ],
 )
 def test_a_history_that_does_not_fit_is_refused(

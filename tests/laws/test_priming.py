@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from paluku.codec.native import NativeCodec, NativeCodecConfig, NetConfig
 from paluku.nn.state import leaves
 from paluku.s2s.duplex import DuplexState, SeatConditions, advance, init_duplex_state, shift_
-from paluku.s2s.model import S2SModel
+from paluku.s2s.model import HearingConfig, S2SModel
 from paluku.s2s.prefill import only_seat, prefill, reach_frames
 from paluku.streaming.fused import FusedStage, split
-from paluku.streaming.ports import Batch, Conditions, History, Stage
+from paluku.streaming.ports import FIRST_CODE, Batch, Conditions, History, Stage
 from paluku.streaming.stages import ConverseStage, DecodeStage, EncodeStage
-from tests.fakes.s2s import CONFIG, K, V
+from tests.fakes.s2s import CONFIG, K, V, seat_conditions
 
 FRAME = 640
 SMALL = NetConfig(hidden=16, units=2)
@@ -28,7 +28,7 @@ WHO = Conditions(voice="lakshmi", style="happy", seed=11, temperature=0.9, top_k
 OTHER = Conditions(voice="arjun", seed=5)
 
 
-def with_config(**update: int) -> S2SModel:
+def with_config(**update: object) -> S2SModel:
     config = CONFIG.model_copy(update=update)
     model = S2SModel(config).eval().requires_grad_(False)
     with torch.random.fork_rng():
@@ -39,7 +39,11 @@ def with_config(**update: int) -> S2SModel:
     return model
 
 
-MODELS = {delay: with_config(acoustic_delay=delay, layers=2) for delay in (0, 1, 2)}
+HEARING = HearingConfig(window=4, dim=8, hidden=8)
+MODELS = {
+    delay: with_config(acoustic_delay=delay, layers=2, hearing=hearing)
+    for delay, hearing in ((0, None), (1, HEARING), (2, None))
+}
 REACH = {delay: reach_frames(model) for delay, model in MODELS.items()}
 
 
@@ -83,6 +87,12 @@ def prime(stage: Stage, seat: int, history: History, between: Callable[[], None]
 NO_PCM = np.zeros((0, FRAME), np.int16)
 
 
+def rows_of(codes: np.ndarray, text: int) -> np.ndarray:
+    """Reply rows `[F, 2 + K]` of some codes `[F, K]`; nothing was understood."""
+    texts = np.tile(np.array([text, 0], np.int16), (len(codes), 1))
+    return np.hstack((texts, codes))
+
+
 @settings(max_examples=15, deadline=None)
 @given(frames=st.integers(0, 60), delay=st.integers(0, 2), kept=st.integers(0, 12), data=st.data())
 def test_converse_goes_on_as_if_it_had_lived_through_the_history(
@@ -112,11 +122,13 @@ def forced_steps(model: S2SModel, user: torch.Tensor, rows: torch.Tensor, who: S
     for t in range(len(rows) - delay):
 
         def given_token(stream: int, logits: torch.Tensor, t: int = t) -> torch.Tensor:
+            column = stream + 1 if stream else 0
             row = rows[t + delay] if stream == 1 else rows[t]
-            return torch.where(row[stream : stream + 1] < 0, pad, row[stream : stream + 1])
+            return torch.where(row[column : column + 1] < 0, pad, row[column : column + 1])
 
         with torch.inference_mode():
-            shift_(state, advance(model, state, user[t : t + 1], who, everyone, given_token), everyone)
+            said, _ = advance(model, state, user[t : t + 1], who, everyone, given_token)
+            shift_(state, said, everyone)
     return state
 
 
@@ -124,13 +136,13 @@ def forced_steps(model: S2SModel, user: torch.Tensor, rows: torch.Tensor, who: S
 def test_replies_that_this_model_would_not_have_given_are_taken_as_they_are(delay: int) -> None:
     model, frames = MODELS[delay], 14
     user, rows = torch.from_numpy(codes(1, frames)).long(), torch.from_numpy(codes(2, frames)).long()
-    rows = torch.cat((torch.arange(frames)[:, None], rows), dim=1)
-    rows[:delay, 1:] = -1
-    who = SeatConditions(*(torch.tensor([n]) for n in (1, 2, 3)), torch.ones(1), torch.tensor([9]))
+    rows = torch.cat((torch.arange(frames)[:, None], torch.full((frames, 1), 5), rows), dim=1)
+    rows[:delay, 2:] = -1
+    who = seat_conditions(model, 3)
     expected = forced_steps(model, user, rows, who)
     known = frames - delay
     state = init_duplex_state(model, 2)
-    both = SeatConditions(*(condition.repeat(2) for condition in who))
+    both = seat_conditions(model, 3, 3)
     own, conditions = only_seat(state, both, 1)
     # Without the last positions, of which something is drawn: a history that ends where the reference does.
     slices = prefill(model, own, 0, user, rows, conditions)
@@ -164,7 +176,7 @@ def test_who_forgets_begins_afresh_where_he_is() -> None:
     stage = opened(ConverseStage(MODELS[2], 1), 0)
     prime(stage, 0, History(500, empty, empty, empty))
     said = run(stage, 0, codes(4, 30))
-    assert (said[:2, 1:] == -1).all(), "no reply frame is complete before the acoustic delay"
+    assert (said[:2, FIRST_CODE:] == -1).all(), "no reply frame is complete before the acoustic delay"
     assert (said[2:] >= 0).all()
     moved = opened(ConverseStage(MODELS[2], 1), 0)
     prime(moved, 0, History(500, empty, codes(4, 30)[:20], said[:20]))
@@ -201,11 +213,11 @@ def test_the_codec_forgets_after_its_reach(longer: int) -> None:
 def test_encode_and_decode_go_on_as_if_they_had_lived_through_the_history(
     frames: int, is_whole: bool
 ) -> None:
-    pcm, replies = speech(1, frames + 5), np.insert(codes(2, frames + 5), 0, 7, axis=1)
-    replies[:2, 1:] = -1
+    pcm, replies = speech(1, frames + 5), rows_of(codes(2, frames + 5), 7)
+    replies[:2, FIRST_CODE:] = -1
     for kind, rows, reach in (
         (EncodeStage, pcm, CODEC.encode_reach_frames),
-        (DecodeStage, replies[:, 1:], CODEC.decode_reach_frames),
+        (DecodeStage, replies[:, FIRST_CODE:], CODEC.decode_reach_frames),
     ):
         start = 0 if is_whole else max(0, frames - reach)
         # The same seat of as many: the codec's convolutions round differently by the row.
@@ -219,7 +231,7 @@ def apart(stages: Sequence[Stage], seat: int, pcm: np.ndarray) -> np.ndarray:
     encode, converse, decode = stages
     user = run(encode, seat, pcm)
     reply = run(converse, seat, user)
-    return np.hstack((user, reply, run(decode, seat, np.ascontiguousarray(reply[:, 1:]))))
+    return np.hstack((user, reply, run(decode, seat, np.ascontiguousarray(reply[:, FIRST_CODE:]))))
 
 
 def three(num_seats: int) -> tuple[Stage, Stage, Stage]:
@@ -241,7 +253,7 @@ def test_fused_is_the_three_stages_bit_for_bit_also_primed() -> None:
     assert np.array_equal(told, expected)
     assert told.dtype == np.int16
     rows = split(told, FRAME)
-    assert (rows.user_codes.shape, rows.reply.shape, rows.pcm.shape) == ((40, K), (40, 1 + K), (40, FRAME))
+    assert (rows.user_codes.shape, rows.reply.shape, rows.pcm.shape) == ((40, K), (40, 2 + K), (40, FRAME))
     assert fused.reach_frames == max(stage.reach_frames for stage in stages)
     moved = opened(FusedStage(*three(2)), 0)
     start = frames - fused.reach_frames
@@ -254,10 +266,18 @@ def test_fused_is_the_three_stages_bit_for_bit_also_primed() -> None:
 def test_a_seat_that_is_closed_while_it_is_primed_is_fresh_for_the_next(after: int) -> None:
     pcm, user = speech(7, 30), codes(5, 30)
     fused, fresh = opened(FusedStage(*three(1)), 0), opened(FusedStage(*three(1)), 0, OTHER)
-    slices = fused.prime(0, History(0, pcm, user, np.insert(user, 0, 3, axis=1)))
+    slices = fused.prime(0, History(0, pcm, user, rows_of(user, 3)))
     for _ in range(after):
         next(slices, None)
     fused.close(0)
     opened(fused, 0, OTHER)
     assert next(slices, "over") == "over"
     assert np.array_equal(run(fused, 0, pcm), run(fresh, 0, pcm))
+
+
+@pytest.mark.parametrize("hearing", [None, HEARING])
+def test_a_model_in_bfloat16_is_primed_too(hearing: HearingConfig | None) -> None:
+    model = with_config(acoustic_delay=1, layers=2, hearing=hearing).bfloat16()
+    stage, user = opened(ConverseStage(model, 1), 0), codes(1, 20)
+    prime(stage, 0, History(0, NO_PCM, user, rows_of(user, 3)))
+    assert (run(stage, 0, codes(2, 1))[0, FIRST_CODE:] >= 0).all(), "its next frame is complete"

@@ -1,6 +1,7 @@
 """A session that outlives its socket: raw sockets and a standing clock, then our client in real time."""
 
 import asyncio
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ import pytest
 from paluku.client.session import Conversation, connect
 from paluku.errors import ServiceError
 from paluku.protocol.messages import Hello, Ready, ReplyAudio
+from paluku.serving.app import build_app
+from paluku.serving.gate import Gate
+from paluku.serving.ports import Pushed
+from paluku.serving.session import hash_token
 from paluku.streaming.clock import MonotonicClock
+from paluku.streaming.memory import Update
 from tests.fakes.stages import FRAME_SAMPLES, frame
 from tests.wire.server import RATE_HZ, RawClient, Server, client, serving, until
 from tests.wire.test_client import ramps
@@ -95,6 +101,85 @@ def test_a_client_that_says_goodbye_frees_its_seat_at_once() -> None:
                 assert (await raw.to_end())[1:] == (1008, "unknown_token")
 
     asyncio.run(run())
+
+
+def test_a_client_is_told_a_token_only_when_other_ingresses_know_it() -> None:
+    async def run() -> None:
+        async with serving(Server()) as server, client(server) as raw:
+            ready = await raw.hello()
+            claimed = await server.snapshots.claim("another", hash_token(ready.resume_token))
+            assert claimed is not None
+            assert claimed.facts["session_id"] == ready.session_id
+
+    asyncio.run(run())
+
+
+def test_a_session_that_is_gone_before_its_client_is_told_frees_its_place() -> None:
+    """Another ingress has it already, says the memory."""
+
+    async def elsewhere(owner: str, updates: Mapping[str, Update]) -> Pushed:
+        return Pushed(tuple(updates), ())
+
+    async def run() -> None:
+        server = Server()
+        gate = Gate(server.service.config, server.clock, {})
+        server.app = build_app(server.service, gate)
+        async with serving(server):
+            server.snapshots.push = elsewhere
+            async with client(server) as raw:
+                await send_hello(raw)
+                assert (await raw.to_end())[1:] == (1001, "resumed")
+            await until(lambda: not gate._held)
+            assert server.service.stats()["seats_used"] == 0
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_what_is_pushed_late_takes_nothing_back() -> None:
+    """The first copy is slow; those after it wait for it."""
+    pushed: list[int] = []
+
+    async def run() -> None:
+        async with serving(Server()) as server, client(server) as raw:
+            kept, released = server.snapshots.push, asyncio.Event()
+
+            async def slow(owner: str, updates: Mapping[str, Update]) -> Pushed:
+                pushed.append(sum(update.history.end for update in updates.values()))
+                await released.wait()
+                return await kept(owner, updates)
+
+            server.snapshots.push = slow
+            ready = await raw.hello()
+            for number in range(8):
+                await raw.say(frame(number + 1))
+            await answered(server, raw, 8)
+            for _ in range(30):
+                await server.tick()
+            assert pushed == [0]
+            released.set()
+            key = hash_token(ready.resume_token)
+            for _ in range(100):
+                await server.tick()
+                if key in server.snapshots.kept and server.snapshots.kept[key][1].end == 8:
+                    break
+            assert server.snapshots.kept[key][1].end == 8
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_memory_that_never_answers_holds_no_session_up() -> None:
+    async def never(owner: str, updates: Mapping[str, Update]) -> Pushed:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def run() -> None:
+        async with serving(Server()) as server, client(server) as raw:
+            server.snapshots.push = never
+            await raw.hello()
+            await raw.say(frame(1))
+            assert numbered(await answered(server, raw, 1)) == [(0, 0)]
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_a_stranger_cannot_guess_his_way_in() -> None:

@@ -24,6 +24,7 @@ from paluku.protocol.messages import (
     Stats,
     Text,
     UserAudio,
+    UserText,
 )
 from paluku.protocol.opus import OpusDecoder, OpusEncoder
 from paluku.serving.app import build_app
@@ -32,7 +33,7 @@ from paluku.serving.gate import Gate
 from tests.fakes.stages import FRAME_SAMPLES, K, frame
 from tests.wire.server import RATE_HZ, RawClient, Server, client, serving, until
 
-EVERYTHING = ("align", "text", "stats", "turns")
+EVERYTHING = ("align", "text", "user_text", "stats", "turns")
 
 
 def play(script: Callable[[Server, RawClient], Awaitable[None]], config: ServingConfig | None = None) -> None:
@@ -123,7 +124,7 @@ def test_text_and_stats_come_to_who_asked() -> None:
         ticking = asyncio.create_task(_tick_for_ever(server))
         said, _, _ = await raw.to_end()
         ticking.cancel()
-        assert {ReplyAudio, Text, Stats} <= {type(message) for message in said}
+        assert {ReplyAudio, Text, UserText, Stats} <= {type(message) for message in said}
 
     play(script)
 

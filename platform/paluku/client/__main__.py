@@ -92,6 +92,7 @@ async def _converse(arguments: argparse.Namespace, hello: Hello, key: str | None
 def _print(report: Report, out: Path | None) -> None:
     if out is not None:
         print(f"reply      {out}")
+    print(f"understood {report.user_transcript or '(none)'}")
     print(f"transcript {report.transcript or '(none)'}")
     lost = f"{report.late_frames} late, {report.lost_frames} lost"
     print(f"frames     {report.frames_in} in, {report.frames_out} out, {lost}")
@@ -99,7 +100,7 @@ def _print(report: Report, out: Path | None) -> None:
     for name, latency in (("reaction", report.reaction), ("server", report.server)):
         if latency is not None:
             print(f"{name:10} {latency.mean_ms} ms mean, {latency.std_ms} deviation, {latency.p99_ms} p99")
-    print(f"tick       {report.tick_p50_ms:.2f} ms p50, {report.tick_p99_ms:.2f} p99")
+    print(f"tick       {report.ticks()}")
     print(f"own pacing {report.pacing_late_p99_ms} ms late at p99")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from paluku.client.latency import Latency, reaction_ms, summary
 from paluku.config import Config
 from paluku.protocol.messages import Ready, Stats
-from paluku.units import MS_PER_S
+from paluku.units import FRAME_MS, MS_PER_S
 
 
 class Report(Config):
@@ -26,6 +26,14 @@ class Report(Config):
     tick_p50_ms: float
     tick_p99_ms: float
     transcript: str
+    user_transcript: str  # what the model understood of the user
+
+    def ticks(self) -> str:
+        """The server's ticks in words; of a machine on which most are late, that too."""
+        ticks = f"p50 {self.tick_p50_ms:.1f} ms, p99 {self.tick_p99_ms:.1f} ms"
+        if self.tick_p50_ms <= FRAME_MS:
+            return ticks
+        return f"{ticks}; too slow or too busy a machine: a tick has {FRAME_MS:.0f} ms (see make doctor)"
 
 
 class Record:
@@ -35,6 +43,7 @@ class Record:
         self._keeps_reply = keeps_reply
         self._pcm: list[bytes] = []
         self._texts: list[str] = []
+        self._user_texts: list[str] = []
         self.stats: Stats | None = None
         self.full_s: dict[int, float] = {}  # when a frame of the user's was due to be full
         self.sent_s: dict[int, float] = {}
@@ -74,6 +83,11 @@ class Record:
         if self._keeps_reply:
             self._texts.append(text)
 
+    def understood(self, text: str) -> None:
+        """A piece of what the user was understood to say came."""
+        if self._keeps_reply:
+            self._user_texts.append(text)
+
     def interrupted(self) -> None:
         """Reply frames up to the next one may be missing: they are not to be heard."""
         self._was_interrupted = True
@@ -110,6 +124,7 @@ class Record:
             tick_p50_ms=self.stats.tick_p50_ms if self.stats else 0.0,
             tick_p99_ms=self.stats.tick_p99_ms if self.stats else 0.0,
             transcript="".join(self._texts),
+            user_transcript="".join(self._user_texts),
         )
 
 

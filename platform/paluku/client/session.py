@@ -35,6 +35,7 @@ from paluku.protocol.messages import (
     ServerMessage,
     Stats,
     Text,
+    UserText,
 )
 from paluku.units import MS_PER_S
 from paluku.voices import StyleName, VoiceName
@@ -237,6 +238,8 @@ class Conversation:
                 self._wake.set()  # the window has moved
             case Text():
                 self.record.said(message.text)
+            case UserText():
+                self.record.understood(message.text)
             case Interrupted():
                 self.record.interrupted()
             case Marked():

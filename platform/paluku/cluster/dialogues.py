@@ -27,10 +27,11 @@ from paluku.corpus.building.standing import (
     WORK,
     WorkKey,
     begin_work,
+    finished,
     is_there,
     is_whole,
     refuse_changed,
-    refuse_other,
+    same_manifest,
     sweep,
     work_key,
 )
@@ -42,12 +43,11 @@ from paluku.corpus.shards import (
     SPLITS,
     Manifest,
     hours,
-    read_manifest,
     write_manifest,
 )
 from paluku.corpus.storage import Place
 from paluku.corpus.voices.cast import Cast, CastConfig
-from paluku.errors import ConfigError, CorpusError
+from paluku.errors import CorpusError
 from paluku.log import logger
 
 ADVICE = "First {first}: mend the text or the cast, or raise max_reject_share"
@@ -100,13 +100,9 @@ def build(config: DialoguesConfig) -> Manifest:
     planned = plan(config)
     out = Place.of(config.out)
     log.info("out=%s %s", out, planned.standing)
-    if out.exists(MANIFEST):
-        if _is_same(out, planned.key, planned.parents):
-            manifest = read_manifest(out, "dialogues")
-            if is_whole(out, manifest.shards):
-                return manifest
-        elif not config.overwrite:
-            refuse_other(out)
+    manifest = finished(out, "dialogues", planned.key.recipe, planned.parents, overwrite=config.overwrite)
+    if manifest is not None:
+        return manifest
     with owning(out / WORK) as ownership:
         begin_work(out, planned.key)
         return _build(config, planned, out, ownership)
@@ -232,11 +228,10 @@ def _content(path: Path) -> str:
 
 def _standing(out: Place, key: WorkKey, parents: dict[str, str], config: DialoguesConfig) -> str:
     if out.exists(MANIFEST):
-        if _is_same(out, key, parents):
-            is_kept = is_whole(out, read_manifest(out, "dialogues").shards)
+        if (manifest := same_manifest(out, "dialogues", key.recipe, parents)) is not None:
             return (
                 "is whole and of these settings: kept as it is"
-                if is_kept
+                if is_whole(out, manifest.shards)
                 else "lacks shards that its manifest names: made again"
             )
         return "holds another corpus" + (
@@ -246,14 +241,6 @@ def _standing(out: Place, key: WorkKey, parents: dict[str, str], config: Dialogu
     if found is None:
         return "is new"
     return "is unfinished: continued" if found == key else "is unfinished, of other settings: begun anew"
-
-
-def _is_same(out: Place, key: WorkKey, parents: dict[str, str]) -> bool:
-    try:
-        manifest = read_manifest(out, "dialogues")
-    except (CorpusError, ConfigError):  # of another kind, of an older version, or damaged
-        return False
-    return manifest.config_sha256 == key.recipe and manifest.parents == parents
 
 
 def _manifest(config: DialoguesConfig, planned: BuildPlan, done: Sequence[ShardOutcome]) -> Manifest:

@@ -90,6 +90,8 @@ class LocalRay:
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else every train.report takes 2 s
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+            # A late line of a worker would come after a job's last one, which is its result.
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             # Each change of ingresses starts a new HAProxy; the old one keeps its connections, and by

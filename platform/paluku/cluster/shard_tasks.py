@@ -10,7 +10,7 @@ import hashlib
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import ray.data
 
@@ -46,6 +46,24 @@ def outcomes(dataset: ray.data.Dataset) -> list[str]:
     """
     done = dict(_finished(dataset))
     return [done[order] for order in sorted(done)]
+
+
+class Running(Protocol):
+    """`run_resumably`, or something that does the same."""
+
+    def __call__(
+        self,
+        plans: Sequence[str],
+        make: Callable[[str], str],
+        work: str,
+        label: str,
+        *,
+        cpus_per_task: float = 1.0,
+        measure: Callable[[str], Measure] | None = None,
+        holds: Callable[[str], bool] | None = None,
+    ) -> list[str]:
+        """Outcomes in the order of the plans."""
+        ...
 
 
 def run_resumably(

@@ -12,12 +12,12 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from paluku.cluster.progress import Measure
-from paluku.cluster.shard_tasks import run_resumably
+from paluku.cluster.shard_tasks import Running, run_resumably
 from paluku.config import Config
 from paluku.corpus.building.ownership import Ownership, owning, refuse_lost
 from paluku.corpus.building.standing import (
@@ -26,12 +26,12 @@ from paluku.corpus.building.standing import (
     WORK,
     WorkKey,
     begin_work,
+    finished,
     is_there,
-    is_whole,
     refuse_changed,
-    refuse_other,
     sweep,
 )
+from paluku.corpus.shard_rows import Rows, sources
 from paluku.corpus.shards import (
     MANIFEST,
     SPLITS,
@@ -50,9 +50,7 @@ from paluku.corpus.teacher.extraction import (
     FeaturesPlan,
     MomentsOutcome,
     MomentsPlan,
-    Rows,
     count_moments,
-    sources,
     write_features,
 )
 from paluku.errors import ConfigError, CorpusError
@@ -78,24 +76,6 @@ class TeacherConfig(Config):
     def recipe(self) -> dict[str, Any]:
         """What the features depend on, beside the corpus and the teacher."""
         return self.model_dump(mode="json", include={"dims", "sample_utterances", "seed"})
-
-
-class Running(Protocol):
-    """`run_resumably`, or something that does the same."""
-
-    def __call__(
-        self,
-        plans: Sequence[str],
-        make: Callable[[str], str],
-        work: str,
-        label: str,
-        *,
-        cpus_per_task: float = 1.0,
-        measure: Callable[[str], Measure] | None = None,
-        holds: Callable[[str], bool] | None = None,
-    ) -> list[str]:
-        """Outcomes in the order of the plans."""
-        ...
 
 
 class _Extraction(NamedTuple):
@@ -126,13 +106,17 @@ def extract(
     """
     extraction = _opened(config, open_encoder, run)
     out = extraction.out
-    if out.exists(MANIFEST):
-        manifest = _same(extraction)
-        if manifest is not None and is_whole(out, manifest.shards) and out.exists(BASIS):
-            log.info("out=%s is whole and of these settings: kept as it is", out)
-            return manifest
-        if manifest is None and not config.overwrite:
-            refuse_other(out)
+    manifest = finished(
+        out,
+        "features",
+        extraction.key.recipe,
+        extraction.parents,
+        made=("basis",),
+        overwrite=config.overwrite,
+    )
+    if manifest is not None and out.exists(BASIS):
+        log.info("out=%s is whole and of these settings: kept as it is", out)
+        return manifest
     with owning(out / WORK) as ownership:
         begin_work(out, extraction.key)
         out.delete(MANIFEST)
@@ -152,16 +136,6 @@ def _opened(config: TeacherConfig, open_encoder: Callable[[], SpeechEncoder], ru
     recipe = hashlib.sha256(f"{config.recipe} {parents['teacher']}".encode()).hexdigest()
     key = WorkKey(recipe=recipe, listing=utterances.hash, part_minutes=0)
     return _Extraction(config, utterances, key, parents, Place.of(config.out), open_encoder, run)
-
-
-def _same(extraction: _Extraction) -> Manifest | None:
-    """What is in the place, when it is of these settings, this corpus and this teacher."""
-    try:
-        manifest = read_manifest(extraction.out, "features")
-    except (CorpusError, ConfigError):  # of another kind, of an older version, or damaged
-        return None
-    is_same = manifest.config_sha256 == extraction.key.recipe
-    return manifest if is_same and extraction.parents.items() <= manifest.parents.items() else None
 
 
 def _extract(extraction: _Extraction, ownership: Ownership) -> Manifest:

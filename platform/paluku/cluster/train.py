@@ -20,7 +20,17 @@ from paluku.config import AbsolutePath, Config
 from paluku.errors import StorageError
 from paluku.log import to_stderr
 from paluku.registry.artefact import appearing_whole, read_card
-from paluku.registry.tracking import Data, MlflowReporter, create_run, end_run, system_metrics
+from paluku.registry.tracking import (
+    Data,
+    Meter,
+    MlflowReporter,
+    create_run,
+    end_run,
+    reopen_run,
+    spent_hours,
+    system_metrics,
+    tag_run,
+)
 from paluku.training.console import ConsoleReporter
 from paluku.training.ports import Reporter
 from paluku.training.world import World, current_world
@@ -38,6 +48,9 @@ class Placement(Config):
     use_gpu: bool = False
     max_failures: int = Field(default=2, ge=0)
     keep_checkpoints: int = Field(default=2, ge=1)
+    # What one worker's device (its GPU, or its share of a machine) costs an hour; None: runs name no cost.
+    price_per_hour: float | None = Field(default=None, ge=0)
+    price_currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
 
 
 Loop = Callable[[Any, Reporter, Path | None], Path]
@@ -50,6 +63,9 @@ class WorkerSettings(NamedTuple):
     config: Config
     tracking_uri: str
     run_id: str
+    resume: Path | None  # where Ray knows no checkpoint of this run
+    devices: int
+    price_per_hour: float | None
 
 
 class Trained(NamedTuple):
@@ -67,18 +83,31 @@ def train(
     placement: Placement,
     data: Data,
     tags: Mapping[str, str] | None = None,
+    resume: Path | None = None,
 ) -> Trained:
     """Run a loop on the cluster; the last checkpoint is copied to `out/final`.
+
+    `resume` is a checkpoint that another run left, in a folder every node reaches; one that Ray has of a run
+    of this name is newer.
 
     Raises:
         PalukuError: what the loop raised, unwrapped from Ray's own exceptions.
         ServiceError: when the tracking server is not there.
         StorageError: when the run left no checkpoint, or `out` cannot be written.
     """
-    name, run_id = _named_run(config, placement, data, tags)
+    name, run_id = _named_run(config, placement, data, tags, resume)
+    settings = WorkerSettings(
+        loop,
+        config,
+        placement.tracking_uri,
+        run_id,
+        resume,
+        devices=placement.workers,
+        price_per_hour=placement.price_per_hour,
+    )
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"settings": WorkerSettings(loop, config, placement.tracking_uri, run_id)},
+        train_loop_config={"settings": settings},
         scaling_config=ScalingConfig(
             num_workers=placement.workers,
             use_gpu=placement.use_gpu,
@@ -109,25 +138,48 @@ def train(
     final = out / "final"
     with appearing_whole(final) as partial:
         result.checkpoint.to_directory(str(partial))
-    return Trained(final, run_id, read_card(final).hash)
+    card = read_card(final)
+    parents = {f"{part}_hash": digest for part, digest in card.parents.items()}
+    tag_run(placement.tracking_uri, run_id, {"model_hash": card.hash, **parents})
+    return Trained(final, run_id, card.hash)
 
 
 def _named_run(
-    config: Config, placement: Placement, data: Data, tags: Mapping[str, str] | None
+    config: Config,
+    placement: Placement,
+    data: Data,
+    tags: Mapping[str, str] | None,
+    resume: Path | None,
 ) -> tuple[str, str]:
-    """Ray's name and MLflow's id: of a new run, or of the one that an earlier attempt of this name began."""
+    """Ray's name and MLflow's id: of a new run, or of the one that an earlier attempt began.
+
+    That is one of this name, or the one that left `resume`, where the server has it: curves go on.
+    """
+    known = {} if placement.price_per_hour is None else _price(placement)
+    all_tags = {**(tags or {}), **known}
+
+    def goes_on(left: str) -> bool:
+        return bool(left) and reopen_run(placement.tracking_uri, left, config)
 
     def begin(name: str) -> str:
-        return create_run(placement.tracking_uri, placement.experiment, config, data, name=name, tags=tags)
+        return create_run(
+            placement.tracking_uri, placement.experiment, config, data, name=name, tags=all_tags
+        )
 
     if not placement.name:
-        run_id = begin("")
+        left = "" if resume is None else read_card(resume).run_id
+        run_id = left if goes_on(left) else begin("")
         return f"{placement.experiment}-{run_id[:8]}", run_id
     note = placement.storage / f"{placement.name}.mlflow_run"
-    if not note.is_file():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(begin(placement.name))
-    return placement.name, note.read_text().strip()
+    left = note.read_text().strip() if note.is_file() else ""
+    run_id = left if goes_on(left) else begin(placement.name)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(run_id)
+    return placement.name, run_id
+
+
+def _price(placement: Placement) -> dict[str, str]:
+    return {"price_per_hour": f"{placement.price_per_hour:g}", "price_currency": placement.price_currency}
 
 
 def _worker(train_loop_config: dict[str, WorkerSettings]) -> None:
@@ -137,12 +189,17 @@ def _worker(train_loop_config: dict[str, WorkerSettings]) -> None:
     if speaks:
         to_stderr()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    mlflow = MlflowReporter(settings.tracking_uri, settings.run_id, speaks=speaks)
+    meter = None
+    if speaks:
+        spent = spent_hours(settings.tracking_uri, settings.run_id)
+        meter = Meter(settings.devices, settings.price_per_hour, spent)
+    mlflow = MlflowReporter(settings.tracking_uri, settings.run_id, speaks=speaks, meter=meter)
     with ExitStack() as stack:
         checkpoint = ray.train.get_checkpoint()
-        resume = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
+        resume = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else settings.resume
         stack.enter_context(system_metrics(settings.tracking_uri, settings.run_id, speaks=speaks))
         settings.loop(settings.config, RayReporter(mlflow, world), resume)
+        mlflow.close()
 
 
 class RayReporter:

@@ -20,7 +20,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from paluku.codec import encodec_layout as layout
 from paluku.codec import seanet
-from paluku.codec.encodec_config import SAMPLE_RATE_HZ, EncodecConfig
+from paluku.codec.causal import CausalCodec
+from paluku.codec.encodec_config import EncodecConfig
 from paluku.codec.published import Weights, find, read_tensors
 from paluku.codec.quantizer import Quantized, ResidualQuantizer
 from paluku.nn.state import State, leaves, update_
@@ -51,7 +52,7 @@ class StreamState(NamedTuple):
     layers: State
 
 
-class EncodecCodec(nn.Module):
+class EncodecCodec(CausalCodec):
     """Implements `codec.port.Codec`; trains like the native codec (`forward`, `latents`, `quantizer`).
 
     Call `eval()` before streaming: the state that silence leaves is then computed once. In training mode,
@@ -113,46 +114,6 @@ class EncodecCodec(nn.Module):
         folded = EncodecCodec(self.config.model_copy(update={"weight_norm": False}))
         folded.load_state_dict(layout.multiplied_out(self.state_dict()))
         return folded.to(self.quantizer.codebooks.device).eval()
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """24000."""
-        return SAMPLE_RATE_HZ
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples in one frame."""
-        return self.config.frame_samples
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """75."""
-        return SAMPLE_RATE_HZ / self.frame_samples
-
-    @property
-    def num_codebooks(self) -> int:
-        """`K`."""
-        return self.config.num_codebooks
-
-    @property
-    def codebook_size(self) -> int:
-        """`V`."""
-        return self.config.codebook_size
-
-    @property
-    def delay_samples(self) -> int:
-        """0: the decoded wave is aligned with the original."""
-        return 0
-
-    @property
-    def encode_lookahead_frames(self) -> int:
-        """0: causal."""
-        return 0
-
-    @property
-    def decode_lookahead_frames(self) -> int:
-        """0: causal."""
-        return 0
 
     @property
     def encode_reach_frames(self) -> int:

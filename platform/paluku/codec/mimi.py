@@ -9,9 +9,10 @@ and of package `moshi`, either of whose files it loads; needs neither package.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paluku.codec import mimi_layout
+from paluku.codec.causal import CausalCodec
 from paluku.codec.mimi_nets import (
     Codebooks,
     Downsample,
@@ -27,7 +28,6 @@ from paluku.codec.published import Weights, find
 from paluku.nn.state import State
 from paluku.shapes import Codes, Latent, Mask, MonoWave
 
-SAMPLE_RATE_HZ = 24_000
 KNOWN = {
     # The same weights as kyutai/mimi's model.safetensors; this file's name says which model it is.
     "mimi": Weights(
@@ -58,7 +58,7 @@ class DecodeState(NamedTuple):
     decoder: State
 
 
-class MimiCodec(nn.Module):
+class MimiCodec(CausalCodec):
     """Implements `codec.port.Codec`; causal, and without delay."""
 
     def __init__(self, config: MimiConfig) -> None:
@@ -98,46 +98,6 @@ class MimiCodec(nn.Module):
             for books in (codec.quantizer.semantic, codec.quantizer.acoustic):
                 _spread_(books, latents)
         return codec.eval().requires_grad_(False)
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """24,000."""
-        return SAMPLE_RATE_HZ
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples in one frame; 1,920 as published."""
-        return self.config.frame_samples
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """Frames per second; 12.5 as published."""
-        return SAMPLE_RATE_HZ / self.config.frame_samples
-
-    @property
-    def num_codebooks(self) -> int:
-        """`K`."""
-        return self.config.num_codebooks
-
-    @property
-    def codebook_size(self) -> int:
-        """`V`."""
-        return self.config.codebook_size
-
-    @property
-    def delay_samples(self) -> int:
-        """0: it was trained to give back each frame as it is heard."""
-        return 0
-
-    @property
-    def encode_lookahead_frames(self) -> int:
-        """0: causal."""
-        return 0
-
-    @property
-    def decode_lookahead_frames(self) -> int:
-        """0: causal."""
-        return 0
 
     @property
     def encode_reach_frames(self) -> int:

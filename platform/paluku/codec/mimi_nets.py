@@ -21,6 +21,7 @@ from paluku.nn.conv import CausalConv1d, CausalConvTranspose1d
 from paluku.nn.state import State, update_
 from paluku.shapes import Codes, Latent, Mask
 
+SAMPLE_RATE_HZ = 24_000
 FIRST_KERNEL, UNIT_KERNEL, LAST_KERNEL = 7, 3, 3
 
 
@@ -38,6 +39,11 @@ class MimiConfig(Config):
     codebook_dim: int = Field(default=256, ge=1)
     codebook_size: int = Field(default=2048, ge=2)
     num_codebooks: int = Field(default=32, ge=1)  # Moshi uses 8; a file's further ones are left unread
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """24000."""
+        return SAMPLE_RATE_HZ
 
     @property
     def latent_samples(self) -> int:

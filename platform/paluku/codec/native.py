@@ -7,7 +7,6 @@ The linear path carries the phase, which a network alone does not learn in minut
 networks bring back the energy and the detail that a linear map of few dimensions leaves out.
 """
 
-import copy
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,13 +15,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from paluku.codec import mdct
+from paluku.codec.causal import ShallowCodec
 from paluku.codec.companding import Bands
 from paluku.codec.quantizer import Quantized, QuantizerConfig, ResidualQuantizer
 from paluku.config import Config
 from paluku.nn.conv import CausalNet
 from paluku.nn.state import State, leaves
 from paluku.shapes import Codes, Latent, Mask, MonoWave
-from paluku.units import FRAME_RATE_HZ, frame_samples
+from paluku.units import frame_samples
 
 # A gain of at most exp(1.5), 13 dB either way: enough to restore what quantisation takes, too little
 # to make noise out of nothing. Unbounded gains died or diverged in trials.
@@ -81,7 +81,7 @@ class DecodeState(NamedTuple):
     synthesis: Tensor  # [B, 1, hop]: the half-finished samples
 
 
-class NativeCodec(nn.Module):
+class NativeCodec(ShallowCodec):
     """Implements `codec.port.Codec`. `decode(encode(wave))` is the wave delayed by `delay_samples`."""
 
     def __init__(self, config: NativeCodecConfig) -> None:
@@ -120,49 +120,6 @@ class NativeCodec(nn.Module):
         directions = torch.linalg.eigh(products.double()).eigenvectors.flip(1)[:, : self.config.latent_dim]
         self.to_latent.weight.copy_(directions.T[..., None])
         self.from_latent.weight.copy_(directions[..., None])
-
-    def first(self, num_codebooks: int) -> "NativeCodec":
-        """The same codec with its first codebooks alone: fewer bits, and the same codes in those left."""
-        assert 1 <= num_codebooks <= self.num_codebooks, f"{num_codebooks} of {self.num_codebooks} codebooks"
-        fewer = copy.deepcopy(self)
-        fewer.config = self.config.model_copy(update={"num_codebooks": num_codebooks})
-        fewer.quantizer.keep_(num_codebooks)
-        return fewer
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Rate of the waves."""
-        return self.config.sample_rate_hz
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples in one frame."""
-        return self.config.frame_samples
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """25."""
-        return float(FRAME_RATE_HZ)
-
-    @property
-    def num_codebooks(self) -> int:
-        """`K`."""
-        return self.config.num_codebooks
-
-    @property
-    def codebook_size(self) -> int:
-        """`V`."""
-        return self.config.codebook_size
-
-    @property
-    def encode_lookahead_frames(self) -> int:
-        """0: causal."""
-        return 0
-
-    @property
-    def decode_lookahead_frames(self) -> int:
-        """0: causal."""
-        return 0
 
     @property
     def encode_reach_frames(self) -> int:

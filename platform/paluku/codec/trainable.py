@@ -6,29 +6,43 @@ from pydantic import Discriminator, Tag
 
 from paluku.codec.encodec_config import EncodecConfig
 from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.codec.soundstream import SoundStreamCodec
+from paluku.codec.soundstream_config import SoundStreamConfig
 
 if TYPE_CHECKING:
     from paluku.codec.encodec import EncodecCodec
 
-# Both have `forward(wave, num_codebooks)`, `latents(wave)`, `quantizer`, `config` and `delay_samples`.
-TrainableCodec: TypeAlias = Union[NativeCodec, "EncodecCodec"]
+# All have `forward(wave, num_codebooks)`, `latents(wave)`, `quantizer`, `config` and `delay_samples`.
+TrainableCodec: TypeAlias = Union[SoundStreamCodec, NativeCodec, "EncodecCodec"]
+CodecConfig: TypeAlias = SoundStreamConfig | NativeCodecConfig | EncodecConfig
+
+DEFAULT_ARCHITECTURE = "native"
+CONFIGS: dict[str, type[CodecConfig]] = {
+    "soundstream": SoundStreamConfig,
+    "native": NativeCodecConfig,
+    "encodec": EncodecConfig,
+}
 
 
 def _architecture(value: Any) -> str:
-    """What the settings say; our own where they are silent."""
+    """What the settings say; the native one where they are silent."""
     if isinstance(value, dict):
-        return str(value.get("architecture", "native"))
-    return str(getattr(value, "architecture", "native"))
+        return str(value.get("architecture", DEFAULT_ARCHITECTURE))
+    return str(getattr(value, "architecture", DEFAULT_ARCHITECTURE))
 
 
 TrainableConfig: TypeAlias = Annotated[
-    Annotated[NativeCodecConfig, Tag("native")] | Annotated[EncodecConfig, Tag("encodec")],
+    Annotated[SoundStreamConfig, Tag("soundstream")]
+    | Annotated[NativeCodecConfig, Tag("native")]
+    | Annotated[EncodecConfig, Tag("encodec")],
     Discriminator(_architecture),
 ]
 
 
-def build_codec(config: NativeCodecConfig | EncodecConfig) -> TrainableCodec:
+def build_codec(config: CodecConfig) -> TrainableCodec:
     """With fresh weights."""
+    if isinstance(config, SoundStreamConfig):
+        return SoundStreamCodec(config)
     if isinstance(config, NativeCodecConfig):
         return NativeCodec(config)
     from paluku.codec.encodec import EncodecCodec  # only who trains or judges EnCodec needs its package
@@ -36,6 +50,6 @@ def build_codec(config: NativeCodecConfig | EncodecConfig) -> TrainableCodec:
     return EncodecCodec(config)
 
 
-def latent_dim(config: NativeCodecConfig | EncodecConfig) -> int:
+def latent_dim(config: CodecConfig) -> int:
     """`D` of what the quantizer codes."""
     return config.dimension if isinstance(config, EncodecConfig) else config.latent_dim

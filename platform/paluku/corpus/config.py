@@ -25,6 +25,8 @@ class CorpusConfig(Config):
     sources: tuple[SourceConfig, ...] = ()
     recordings: AnyPlace | None = None  # one more source, short for a folder (or its manifest.jsonl)
     max_source_s: float | None = Field(default=None, gt=0)  # of each source among those recordings
+    # Which of those recordings; none are all. Left out of a recipe that has none.
+    languages: tuple[str, ...] = Field(default=(), exclude_if=lambda given: not given)
     preparation: Preparation = Preparation()
     shares: CorpusShares = CorpusShares()
     seed: int = 0
@@ -45,7 +47,9 @@ class CorpusConfig(Config):
         """The sources, and the recordings as the last of them."""
         if self.recordings is None:
             return self.sources
-        folder = FolderConfig(folder=self.recordings, max_source_s=self.max_source_s, seed=self.seed)
+        folder = FolderConfig(
+            folder=self.recordings, max_source_s=self.max_source_s, languages=self.languages, seed=self.seed
+        )
         return (*self.sources, folder)
 
     @property

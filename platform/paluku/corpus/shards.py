@@ -107,7 +107,8 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("num_frames", pa.int32()),
             ("agent_codes", pa.list_(pa.int16())),
             ("user_codes", pa.list_(pa.int16())),
-            ("text", pa.list_(pa.int16())),
+            ("text", pa.list_(pa.int16())),  # of the reply
+            ("user_text", pa.list_(pa.int16())),  # each word once it was heard
         ]
     ),
     "features": pa.schema(
@@ -221,9 +222,11 @@ def write_shard(
     path = shard_name(split, number)
     with Place.of(folder).writing(path) as sink:
         writer = ShardWriter(sink, SCHEMAS[kind])
-        for row in rows:
-            writer.add(row)
-        writer.close()
+        try:
+            for row in rows:
+                writer.add(row)
+        finally:
+            writer.close()  # while there is something to write to; what rows that fail leave is thrown away
     return ShardInfo(path=path, rows=writer.rows, num_bytes=sink.num_bytes, sha256=sink.sha256, split=split)
 
 
@@ -318,7 +321,7 @@ class ShardSet:
         """The rows of these numbers, in this order; lists of codes come as int16 arrays.
 
         Raises:
-            CorpusError: when a shard cannot be read.
+            CorpusError: when a shard cannot be read, or an older version wrote it without some column.
             IndexError: when a number is not in `[0, len)`.
         """
         return [self._row(index) for index in indices]
@@ -361,10 +364,17 @@ class ShardSet:
         name = self._shards[place].path
         try:
             with self._place.open_input(name) as source, pq.ParquetFile(source) as file:
-                return file.read_row_group(group)
+                table = file.read_row_group(group)
         except (OSError, pa.ArrowException) as error:
             path = self._place.named(name)
             raise CorpusError(f"{path} cannot be read ({error}); fetch or build it again") from error
+        kind = self.manifest.kind
+        if lacking := set(SCHEMAS[kind].names) - set(table.column_names):
+            raise CorpusError(
+                f"{self._place.named(name)} has no {', '.join(sorted(lacking))}: an older version wrote it; "
+                f"make the {kind} again (tokens: jobs/extract_tokens.py)"
+            )
+        return table
 
 
 def _value(scalar: pa.Scalar) -> Any:

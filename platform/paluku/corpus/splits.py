@@ -5,6 +5,7 @@ The key is what must not be shared between splits: the speaker of an utterance, 
 
 import hashlib
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from paluku.config import Config
@@ -61,3 +62,8 @@ def fraction(key: str, seed: int) -> float:
     """A number in [0, 1) that looks random and depends on the key and the seed alone."""
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> (64 - HASH_BITS)) / 2**HASH_BITS
+
+
+def generator(name: str, seed: int) -> np.random.Generator:
+    """Random numbers that depend on a name and a seed alone."""
+    return np.random.default_rng((seed, int(fraction(name, seed) * 2**HASH_BITS)))

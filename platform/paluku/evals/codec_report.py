@@ -40,7 +40,10 @@ td.best { font-weight: 700; color: var(--mark); } tr.own th { color: var(--mark)
 .own circle { fill: var(--mark); } .own polyline { stroke: var(--mark); fill: none; stroke-width: 2; }
 .rival circle { fill: var(--other); } .rival polyline { stroke: var(--other); fill: none; }
 .own text { fill: var(--mark); font-weight: 700; }
-code { display: block; white-space: pre-wrap; font-size: .9rem; background: var(--card); padding: .6rem; }
+:not(pre, p, li, td) > code, pre {
+  display: block; white-space: pre-wrap; font-size: .9rem; background: var(--card); padding: .6rem;
+}
+pre > code { display: inline; }
 .takes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: .8rem; }
 """
 )

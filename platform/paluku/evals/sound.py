@@ -136,7 +136,7 @@ def speaker_cosine(reference: np.ndarray, decoded: np.ndarray) -> float:
         EvaluationError: when it is not installed, or hears no voice in one of the clips.
     """
     _check("speaker_cosine", reference, decoded)
-    return float(_embedding(reference) @ _embedding(decoded))
+    return float(speaker_embedding(reference) @ speaker_embedding(decoded))
 
 
 METRICS: Mapping[str, Metric] = {
@@ -198,8 +198,12 @@ def _voice_encoder() -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
     return VoiceEncoder("cpu", verbose=False), preprocess_wav
 
 
-def _embedding(wave: np.ndarray) -> np.ndarray:
-    """Of unit length, `[256]`."""
+def speaker_embedding(wave: np.ndarray) -> np.ndarray:
+    """Of unit length, `[256]`, from float32 `[S]` at 16 kHz (Wan et al. 2018, by the package Resemblyzer).
+
+    Raises:
+        EvaluationError: when no voice is heard.
+    """
     encoder, voiced = _voice_encoder()
     heard = voiced(_audible(np.clip(wave, -1.0, 1.0)))
     if not len(heard):

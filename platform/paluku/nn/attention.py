@@ -2,7 +2,8 @@
 
 The stream keeps keys and values in a ring of `W` slots per seat: the frame at position `p` lies in slot
 `p mod W` until position `p + W` takes it. The full-sequence form sees the same sliding window, so that
-both agree at any length. Keys are stored rotated by their own position (see `rope`).
+both agree at any length. Keys are stored rotated by their own position (see `rope`). A row of the
+full-sequence form may hold several documents, one after the other: none sees another.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from paluku.nn.rope import Rotation, rotate
+from paluku.nn.step_linear import linear
 from paluku.shapes import Mask, Sequence
+
+# By row (query), `[T, T]` or `[B, 1, T, T]`: the frames (keys) that it sees.
+Seen = Bool[Tensor, "*B T T"]
 
 
 class KeyValues(NamedTuple):
@@ -32,25 +37,31 @@ class Stretch(NamedTuple):
 
 
 class CausalSelfAttention(nn.Module):
-    """`H` heads of `E = D / H` channels that see their own frame and the `W - 1` before it."""
+    """`H` heads of `E = D / H` channels that see their own frame and the `W - 1` before it.
 
-    def __init__(self, dim: int, heads: int, window: int) -> None:
+    With `steps`, each of so many positions has its own projections (`StepLinear`). A rotation of `None`
+    turns nothing.
+    """
+
+    def __init__(self, dim: int, heads: int, window: int, steps: int | None = None) -> None:
         super().__init__()
         assert dim % heads == 0, f"{heads} heads do not divide a width of {dim}"
         self.heads, self.channels, self.window = heads, dim // heads, window
-        self.project_in = nn.Linear(dim, 3 * dim, bias=False)
-        self.project_out = nn.Linear(dim, dim, bias=False)
+        self.project_in = linear(dim, 3 * dim, steps)
+        self.project_out = linear(dim, dim, steps)
 
-    def forward(self, x: Sequence, rotation: Rotation) -> Sequence:
-        """The whole sequence, which begins at position 0."""
+    def forward(self, x: Sequence, rotation: Rotation | None, seen: Seen | None = None) -> Sequence:
+        """The whole sequence. Without `seen` it is one document that begins at position 0."""
         queries, keys, values = self._split(x)
         length = x.shape[1]
+        if seen is None and length > self.window:
+            seen = sliding_window(length, self.window, x.device)
         attended = F.scaled_dot_product_attention(
             rotate(queries, rotation),
             rotate(keys, rotation),
             values,
-            attn_mask=sliding_window(length, self.window, x.device) if length > self.window else None,
-            is_causal=length <= self.window,
+            attn_mask=seen,
+            is_causal=seen is None,
         )
         return self.project_out(attended.transpose(1, 2).flatten(2))
 
@@ -65,19 +76,23 @@ class CausalSelfAttention(nn.Module):
         x: Float[Tensor, "B D"],
         position: Int[Tensor, "B"],
         seen: Bool[Tensor, "B W"],
-        rotation: Rotation,
+        rotation: Rotation | None,
         exec_mask: Mask,
+        index: int | None = None,
     ) -> Float[Tensor, "B D"]:
-        """The next frame of each seat, at `position`; `seen` are the slots that hold a frame (`filled`)."""
-        queries, keys, values = self._split(x[:, None])
+        """The next frame of each seat, at `position`; `seen` are the slots that hold a frame (`filled`).
+
+        `index` is the position whose own projections are meant, where each has its own.
+        """
+        queries, keys, values = self._split(x[:, None], index)
         write_(state.keys, rotate(keys, rotation)[:, :, 0], position, exec_mask)
         write_(state.values, values[:, :, 0], position, exec_mask)
         attended = F.scaled_dot_product_attention(
             rotate(queries, rotation), state.keys, state.values, attn_mask=seen[:, None, None]
         )
-        return self.project_out(attended.flatten(1))
+        return self.project_out(attended.flatten(1), index)
 
-    def extend(self, state: KeyValues, x: Sequence, rotation: Rotation, stretch: Stretch) -> Sequence:
+    def extend(self, state: KeyValues, x: Sequence, rotation: Rotation | None, stretch: Stretch) -> Sequence:
         """The next `T` frames of the only seat, `[1, T, D]`; equals as many steps."""
         queries, keys, values = self._split(x)
         keys = rotate(keys, rotation)
@@ -89,14 +104,14 @@ class CausalSelfAttention(nn.Module):
         )
         return self.project_out(attended.transpose(1, 2).flatten(2))
 
-    def remember(self, state: KeyValues, x: Sequence, rotation: Rotation, stretch: Stretch) -> None:
+    def remember(self, state: KeyValues, x: Sequence, rotation: Rotation | None, stretch: Stretch) -> None:
         """`extend` without the output: only what later frames will see of these."""
         _, keys, values = self._split(x)
         _place_(state, rotate(keys, rotation), values, stretch)
 
-    def _split(self, x: Sequence) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(self, x: Sequence, index: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each `[B, H, T, E]`."""
-        heads = self.project_in(x).unflatten(-1, (3, self.heads, self.channels))
+        heads = self.project_in(x, index).unflatten(-1, (3, self.heads, self.channels))
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)
         return queries, keys, values
 
@@ -106,6 +121,21 @@ def sliding_window(length: int, window: int, device: torch.device) -> Bool[Tenso
     place = torch.arange(length, device=device)
     age = place[:, None] - place
     return (age >= 0) & (age < window)
+
+
+def since_start(document: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
+    """Each frame's position in its document: documents are runs of equal numbers in a row."""
+    place = torch.arange(document.shape[1], device=document.device)
+    begins = torch.ones_like(document, dtype=torch.bool)
+    begins[:, 1:] = document[:, 1:] != document[:, :-1]
+    return place - torch.where(begins, place, 0).cummax(dim=1).values
+
+
+def within_documents(positions: Int[Tensor, "B T"], window: int) -> Bool[Tensor, "B 1 T T"]:
+    """True where row (query) may see column (key): of its own document, in the window, not later."""
+    place = torch.arange(positions.shape[1], device=positions.device)
+    age = place[:, None] - place
+    return ((age >= 0) & (age <= positions.clamp(max=window - 1)[..., None]))[:, None]
 
 
 def filled(position: Int[Tensor, "B"], window: int, start: Int[Tensor, "B"] | int = 0) -> Bool[Tensor, "B W"]:

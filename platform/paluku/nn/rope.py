@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# 2**24 is the largest count float32 holds exactly; the slowest channel still turns over 200 times in it,
-# so that rounding changes no frequency by more than 0.2 %.
-PERIOD = 2**24
+# Rounding to whole turns moves no frequency by more than 2**-33 turns a position: 3,000 positions on (the
+# window of Moshi), no channel has turned by 3e-6 too much. float32 then holds the angle to 2**-24 turns.
+PERIOD = 2**32
 
 
 class Rotation(NamedTuple):
@@ -43,8 +43,13 @@ class Rotary(nn.Module):
         return Rotation(angles.cos(), angles.sin())
 
 
-def rotate(x: Float[Tensor, "B H T E"], rotation: Rotation) -> Float[Tensor, "B H T E"]:
-    """Turn channel `i` with channel `i + E / 2` (the halves of a head, as in GPT-NeoX and Llama)."""
+def rotate(x: Float[Tensor, "B H T E"], rotation: Rotation | None) -> Float[Tensor, "B H T E"]:
+    """Turn channel `i` with channel `i + E / 2` (the halves of a head, as in GPT-NeoX and Llama).
+
+    Without a rotation `x` itself.
+    """
+    if rotation is None:
+        return x
     first, second = x.chunk(2, dim=-1)
     cos, sin = (part[:, None].to(x.dtype) for part in rotation)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

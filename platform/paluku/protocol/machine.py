@@ -22,6 +22,7 @@ from paluku.protocol.messages import (
     Text,
     Turn,
     UserAudio,
+    UserText,
     ViolationError,
 )
 
@@ -29,6 +30,7 @@ from paluku.protocol.messages import (
 _ASKED_FOR: dict[type, str] = {
     Align: "align",
     Text: "text",
+    UserText: "user_text",
     Stats: "stats",
     Turn: "turns",
     Interrupted: "turns",

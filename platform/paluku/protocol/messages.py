@@ -14,7 +14,7 @@ VERSION = 2
 Encoding = Literal["pcm16", "opus"]
 TurnTaking = Literal["semantic", "vad", "none"]
 # What a client may ask to be told; names that a server does not know are ignored.
-CAPABILITIES = ("align", "text", "stats", "turns")
+CAPABILITIES = ("align", "text", "user_text", "stats", "turns")
 SAMPLE_RATES_HZ = (8_000, 16_000, 24_000, 48_000)
 OPUS_RATES_HZ = (24_000, 48_000)
 MAX_LABEL_BYTES = 64
@@ -147,6 +147,13 @@ class Text(NamedTuple):
     text: str
 
 
+class UserText(NamedTuple):
+    """Server: a piece of what the model understood the user to say."""
+
+    seq: int  # the user's frame it came with, shortly after the word
+    text: str
+
+
 class Turn(NamedTuple):
     """Server: somebody began or stopped to speak."""
 
@@ -194,4 +201,4 @@ class Error(Config):
 
 
 ClientMessage = Hello | UserAudio | End | Adjust | Interrupt | Forget | Played | Mark
-ServerMessage = Ready | ReplyAudio | Text | Turn | Interrupted | Align | Marked | Stats | Error
+ServerMessage = Ready | ReplyAudio | Text | UserText | Turn | Interrupted | Align | Marked | Stats | Error

@@ -36,6 +36,7 @@ from paluku.protocol.messages import (
     Text,
     Turn,
     UserAudio,
+    UserText,
     ViolationError,
 )
 
@@ -72,6 +73,7 @@ class Kind(IntEnum):
     INTERRUPTED = 0x87
     ALIGN = 0x88
     MARKED = 0x89
+    USER_TEXT = 0x8A
 
 
 Body = TypeVar("Body", bound=Config)
@@ -83,6 +85,7 @@ _JSON_KINDS: dict[type[Config], Kind] = {
     Stats: Kind.STATS,
     Error: Kind.ERROR,
 }
+_TEXTS: dict[Kind, type[Text] | type[UserText]] = {Kind.TEXT: Text, Kind.USER_TEXT: UserText}
 _EMPTY_KINDS: dict[type, Kind] = {End: Kind.END, Interrupt: Kind.INTERRUPT, Forget: Kind.FORGET}
 
 
@@ -103,7 +106,7 @@ def encode(message: ClientMessage | ServerMessage) -> bytes:
 
 
 def _encode_short(
-    message: End | Interrupt | Forget | Played | Mark | Text | Turn | Interrupted | Align | Marked,
+    message: End | Interrupt | Forget | Played | Mark | Text | UserText | Turn | Interrupted | Align | Marked,
 ) -> bytes:
     match message:
         case End() | Interrupt() | Forget():
@@ -118,6 +121,8 @@ def _encode_short(
             return _NUMBERED.pack(Kind.MARKED, frame) + label.encode()
         case Text(seq, text):
             return _NUMBERED.pack(Kind.TEXT, seq) + text.encode()
+        case UserText(seq, text):
+            return _NUMBERED.pack(Kind.USER_TEXT, seq) + text.encode()
         case Turn(who, event, frame):
             return _TURN.pack(Kind.TURN, _WHO.index(who), _EVENT.index(event), frame)
         case Align(shift_ms):
@@ -164,8 +169,8 @@ def decode_server(data: bytes) -> ServerMessage:
             return _json(Ready, data)
         case Kind.REPLY_AUDIO:
             return _reply_audio(data)
-        case Kind.TEXT:
-            return Text(int(_head(_NUMBERED, data)[1]), _utf8(data[_NUMBERED.size :]))
+        case Kind.TEXT | Kind.USER_TEXT as kind:
+            return _TEXTS[kind](int(_head(_NUMBERED, data)[1]), _utf8(data[_NUMBERED.size :]))
         case Kind.STATS:
             return _json(Stats, data)
         case Kind.ERROR:

@@ -25,11 +25,13 @@ from paluku.errors import CheckpointError, StorageError
 
 CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 
+ModelKind = Literal["codec", "s2s", "speakers"]
+
 
 class Card(Config):
     """What a model folder says of itself."""
 
-    kind: Literal["codec", "s2s"]
+    kind: ModelKind
     weights_sha256: str
     config_sha256: str
     step: int = 0
@@ -80,7 +82,7 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
 
 def write_model(
     folder: Path,
-    kind: Literal["codec", "s2s"],
+    kind: ModelKind,
     config: Config,
     weights: Mapping[str, Tensor],
     *,
@@ -125,24 +127,45 @@ def read_model(folder: Path, kind: str, model: type[Model]) -> tuple[Card, Model
         ConfigError: when the configuration does not fit this version's model.
     """
     card = read_card(folder, kind)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder / name} is missing; fetch the whole folder again")
-    if (actual := sha256_file(folder / WEIGHTS)) != card.weights_sha256:
-        raise CheckpointError(
-            f"{folder / WEIGHTS} has sha256 {actual[:12]}, its card says {card.weights_sha256[:12]}; "
-            "it is damaged or was exchanged: fetch it again"
-        )
-    config = model.from_file(folder / CONFIG)
-    if (actual := config.digest()) != card.config_sha256:
+    _check_there(folder)
+    _check_sha256(folder / WEIGHTS, card.weights_sha256)
+    # The file, not what is made of it: a setting that a later version adds is no edit.
+    if (actual := sha256_file(folder / CONFIG)) != card.config_sha256:
         raise CheckpointError(
             f"{folder / CONFIG} has sha256 {actual[:12]}, its card says {card.config_sha256[:12]}; "
             "it was edited: restore it, or train anew with the other configuration"
         )
     try:
-        return card, config, load_file(folder / WEIGHTS)
+        return card, model.from_file(folder / CONFIG), load_file(folder / WEIGHTS)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({error}); fetch it again") from error
+
+
+def check_files(folder: Path) -> Card:
+    """The card, after its hashes were compared with the files' bytes; no model is built.
+
+    Raises:
+        CheckpointError: when a file is missing, damaged or exchanged.
+    """
+    card = read_card(folder)
+    _check_there(folder)
+    _check_sha256(folder / WEIGHTS, card.weights_sha256)
+    _check_sha256(folder / CONFIG, card.config_sha256)
+    return card
+
+
+def _check_there(folder: Path) -> None:
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name} is missing; fetch the whole folder again")
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    if (actual := sha256_file(path)) != expected:
+        raise CheckpointError(
+            f"{path} has sha256 {actual[:12]}, its card says {expected[:12]}; "
+            "it is damaged or was exchanged: fetch it again"
+        )
 
 
 def write_json(path: Path, value: object) -> None:

@@ -1,21 +1,33 @@
 """Codecs by what a person calls them: the shipped one, published ones, a training run's checkpoint."""
 
 import json
+import os
 from pathlib import Path
 
 from torch import Tensor
 
+from paluku.codec.causal import ShallowCodec
 from paluku.codec.encodec_config import EncodecConfig
-from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.codec.lyra_layout import lyra_weights
 from paluku.codec.port import Codec
-from paluku.codec.trainable import TrainableCodec, build_codec
+from paluku.codec.soundstream_config import SoundStreamConfig
+from paluku.codec.trainable import (
+    CONFIGS,
+    DEFAULT_ARCHITECTURE,
+    CodecConfig,
+    TrainableCodec,
+    build_codec,
+)
 from paluku.errors import CheckpointError, ConfigError
 from paluku.registry.artefact import CONFIG, Card, read_card, read_model
+from paluku.registry.shipped import shipped
 
 DEFAULT = "default"
-# Beside the package in a checkout.
-SHIPPED = Path(__file__).resolve().parents[3] / "models" / "codec"
+SHIPPED = shipped("codec")
 PUBLISHED = ("encodec", "dac", "mimi")
+# What a run can begin from by name. Lyra's networks come without codebooks of our kind.
+BEGINNINGS = ("encodec", "lyra")
+LYRA_VARIABLE = "PALUKU_LYRA"
 
 
 def open_codec(spec: str) -> Codec:
@@ -69,7 +81,7 @@ def load_codec(folder: Path, *, folded: bool = True) -> tuple[Card, TrainableCod
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: weights do not fit their configuration ({error})") from error
     codec = codec.eval().requires_grad_(False)
-    if folded and not isinstance(codec, NativeCodec) and codec.config.weight_norm:
+    if folded and not isinstance(codec, ShallowCodec) and codec.config.weight_norm:
         return card, codec.folded()
     return card, codec
 
@@ -78,30 +90,34 @@ def with_first_codebooks(codec: TrainableCodec, num_codebooks: int, name: str) -
     """The codec, or where it has more codebooks, its first ones. Raises `ConfigError` when it has fewer."""
     if num_codebooks == codec.num_codebooks:
         return codec
-    if not isinstance(codec, NativeCodec) or num_codebooks > codec.num_codebooks:
+    if not isinstance(codec, ShallowCodec) or num_codebooks > codec.num_codebooks:
         raise ConfigError(
             f"{name} has {codec.num_codebooks} codebooks, not {num_codebooks}; ask for as many as it has"
         )
     return codec.first(num_codebooks)
 
 
-def beginning(spec: str, config: NativeCodecConfig | EncodecConfig) -> dict[str, Tensor]:
-    """Weights for a codec of these settings to begin with: `encodec`, a published file, or a model folder.
+def beginning(spec: str, config: CodecConfig) -> dict[str, Tensor]:
+    """Weights for a codec of these settings to begin with: published (by name or file), or a model folder's.
 
     Raises:
         CheckpointError: when they are missing, damaged, or of another architecture or other sizes.
+        StorageError: when fetched ones cannot be written.
     """
-    if spec != "encodec" and (folder := Path(spec)).is_dir():
+    if spec not in BEGINNINGS and (folder := Path(spec)).is_dir():
         codec = load_codec(folder, folded=False)[1]
+    elif isinstance(config, SoundStreamConfig) and spec == "lyra":
+        named = os.environ.get(LYRA_VARIABLE)
+        return lyra_weights(config, Path(named) if named else None)
     elif isinstance(config, EncodecConfig):
         from paluku.codec.encodec import EncodecCodec
 
         codec = EncodecCodec.from_published("encodec_24khz" if spec == "encodec" else spec, config)
     else:
-        kind = config.architecture
         raise CheckpointError(
-            f"begin_from: there is no model folder {spec}; name one of a {kind} codec, or set "
-            "model.architecture=encodec for EnCodec's weights (jobs/configs/train_codec.encodec.yaml)"
+            f"begin_from: there is no model folder {spec}; name one of a {config.architecture} codec, or set "
+            "model.architecture=encodec for EnCodec's weights (jobs/configs/train_codec.encodec.yaml), "
+            "soundstream for Lyra's"
         )
     if codec.config != config:
         raise CheckpointError(
@@ -110,11 +126,16 @@ def beginning(spec: str, config: NativeCodecConfig | EncodecConfig) -> dict[str,
     return codec.state_dict()
 
 
-def _kind_of_config(path: Path) -> type[NativeCodecConfig] | type[EncodecConfig]:
+def brings_codebooks(spec: str | None) -> bool:
+    """Whether what a run begins from has codebooks; without, k-means sets them."""
+    return spec is not None and spec != "lyra"
+
+
+def _kind_of_config(path: Path) -> type[CodecConfig]:
     """Told by what the file says of its architecture; whatever else is wrong with it is said later."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return NativeCodecConfig
-    is_encodec = isinstance(values, dict) and values.get("architecture") == "encodec"
-    return EncodecConfig if is_encodec else NativeCodecConfig
+        values = None
+    named = values.get("architecture") if isinstance(values, dict) else None
+    return CONFIGS.get(str(named), CONFIGS[DEFAULT_ARCHITECTURE])

@@ -7,7 +7,24 @@ from torch import Tensor, nn
 
 from paluku.errors import CheckpointError
 from paluku.registry.artefact import Card, read_model
+from paluku.registry.shipped import shipped
 from paluku.s2s.model import S2SConfig, S2SModel
+
+SHIPPED = shipped("s2s")
+
+
+def shipped_s2s() -> Path:
+    """The folder of the S2S model that comes with the repository.
+
+    Raises:
+        CheckpointError: where it does not.
+    """
+    if not SHIPPED.is_dir():
+        raise CheckpointError(
+            f"{SHIPPED} is missing: it comes with a checkout of the repository, not by pip; or train one "
+            "(jobs/train_s2s.py) and give the folder of the bundle that jobs/promote.py makes of it"
+        )
+    return SHIPPED
 
 
 def load_s2s(folder: Path) -> tuple[Card, S2SModel]:

@@ -2,18 +2,22 @@
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from paluku.errors import CheckpointError, ServiceError
-from paluku.registry.bundle import BUNDLE, read_bundle
+from paluku.errors import CheckpointError, ServiceError, one_line
+from paluku.registry.bundle import BUNDLE, open_bundle, read_bundle
 from paluku.registry.server import check_server
 from paluku.registry.tracking import experiment_id
 
-CHAMPION = "champion"
+# What is served, and what wants to be.
+CHAMPION, CANDIDATE = "champion", "candidate"
+# What MLflow says of a model, and of an alias, that is not there.
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -21,7 +25,7 @@ def register(bundle: Path, name: str, tracking_uri: str, run_id: str, alias: str
     """Upload a bundle to a run, register it as a new version, and point the alias at it.
 
     `run_id` is the S2S model's training run; a model that was trained without this server gets a run
-    of its own in the experiment `registry`.
+    of its own in the experiment `s2s`.
 
     Raises:
         CheckpointError: when the bundle is not whole.
@@ -44,6 +48,45 @@ def register(bundle: Path, name: str, tracking_uri: str, run_id: str, alias: str
     return int(version.version)
 
 
+def version_at(name: str, alias: str, tracking_uri: str) -> int | None:
+    """The version that an alias of a model points at; None while there is none.
+
+    Raises:
+        ServiceError: when the server is not there, or does not say.
+    """
+    check_server(tracking_uri)
+    try:
+        return int(MlflowClient(tracking_uri).get_model_version_by_alias(name, alias).version)
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return None
+        # A champion that is not seen would be replaced by whoever passes the floors of a first model.
+        raise ServiceError(
+            f"the registry at {tracking_uri} does not say what {name}@{alias} is ({one_line(error)})"
+        ) from error
+
+
+def point(name: str, alias: str, version: int, tracking_uri: str) -> None:
+    """Make an alias point at a version.
+
+    Raises:
+        ServiceError: when the registry does not take it.
+    """
+    try:
+        MlflowClient(tracking_uri).set_registered_model_alias(name, alias, str(version))
+    except MlflowException as error:
+        raise ServiceError(
+            f"{name}@{alias} still points where it did: the registry at {tracking_uri} refuses ({error})"
+        ) from error
+
+
+def note(name: str, version: int, tags: Mapping[str, str], tracking_uri: str) -> None:
+    """Write on a version what became of it."""
+    client = MlflowClient(tracking_uri)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, str(version), key, value)
+
+
 def _has_run(client: MlflowClient, run_id: str) -> bool:
     try:
         client.get_run(run_id)
@@ -53,13 +96,13 @@ def _has_run(client: MlflowClient, run_id: str) -> bool:
 
 
 def _own_run(client: MlflowClient, bundle: Path) -> str:
-    run_id = client.create_run(experiment_id(client, "registry"), run_name=bundle.name).info.run_id
+    run_id = client.create_run(experiment_id(client, "s2s"), run_name=bundle.name).info.run_id
     client.set_terminated(run_id)
     return run_id
 
 
 def fetch(uri: str, tracking_uri: str, cache: Path) -> Path:
-    """A bundle's folder: a local path as it is, `models:/NAME@ALIAS` or `models:/NAME/VERSION` downloaded.
+    """A bundle's folder: `models:/NAME@ALIAS` or `models:/NAME/VERSION` downloaded, else as `open_bundle`.
 
     A version is downloaded once; several processes may fetch it at the same time.
 
@@ -71,8 +114,7 @@ def fetch(uri: str, tracking_uri: str, cache: Path) -> Path:
     if match is None:
         if uri.startswith("models:"):
             raise CheckpointError(f"{uri!r} is neither models:/NAME@ALIAS nor models:/NAME/VERSION")
-        read_bundle(Path(uri))
-        return Path(uri)
+        return open_bundle(uri)
     check_server(tracking_uri)
     client = MlflowClient(tracking_uri)
     try:

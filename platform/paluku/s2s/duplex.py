@@ -1,4 +1,4 @@
-"""The S2S model a frame at a time, over `B` seats: user's codes in, text token and reply codes out.
+"""The S2S model a frame at a time, over `B` seats: user's codes in, text tokens and reply codes out.
 
 The frame whose codebook 0 is decided at one step is complete `acoustic_delay` steps later, when its
 other codebooks have been decided too; until the first is, a seat's row of codes is -1.
@@ -11,26 +11,32 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from paluku.nn.attention import KeyValues
 from paluku.nn.state import update_
 from paluku.nn.transformer import TransformerState
+from paluku.s2s.conditioning import ConditionRows
+from paluku.s2s.depth_step import depth_rotations, depth_step, init_depth_cache
 from paluku.s2s.model import S2SModel
-from paluku.s2s.sampling import gumbel, sample
+from paluku.s2s.sampling import sample, uniform
 from paluku.shapes import Mask
+from paluku.tokens.text import PAD
 
 NO_FRAME = -1
 
-# Chooses the token of stream n (0 is text, 1 + k is codebook k) from its logits [B, V].
+# Chooses the token of stream n (0 is our text, 1 + k is our codebook k) from its logits [B, V].
 Choose = Callable[[int, Tensor], Tensor]
 
 
 class SeatConditions(NamedTuple):
-    """What each seat's session asked for. `voice` and `style` are rows of `s2s.conditioning`."""
+    """What each seat's session asked for."""
 
-    voice: Int[Tensor, "B"]
-    style: Int[Tensor, "B"]
+    rows: ConditionRows
     seed: Int[Tensor, "B"]
-    temperature: Float[Tensor, "B"]
+    temperature: Float[Tensor, "B"]  # of the codes
     top_k: Int[Tensor, "B"]
+    text_temperature: Float[Tensor, "B"]
+    text_top_k: Int[Tensor, "B"]
+    guidance: Float[Tensor, "B"]  # 1 is as trained; heeded only where the state is guided
 
 
 class DuplexState(NamedTuple):
@@ -38,45 +44,78 @@ class DuplexState(NamedTuple):
 
     before: Int[Tensor, "B N"]  # our tokens of the last position, text first; no meaning before the first
     first_codes: Int[Tensor, "B A"]  # codebook 0 of the frames that are not complete yet, oldest first
+    heard: Int[Tensor, "B D K2"]  # the user's acoustic codes of the last frames, where they go in late
+    hearing: Float[Tensor, "B P E"]  # the user's last frames as the model's `hearing` takes them
     temporal: TransformerState
+    unconditioned: tuple[TransformerState, ...]  # one where guided: the same frames, no condition
+    depth: tuple[KeyValues, ...]  # room to work in: without meaning from one frame to the next
+
+    @property
+    def passes(self) -> int:
+        """How often a frame goes through the model: twice where guided."""
+        return 1 + len(self.unconditioned)
 
 
-def init_duplex_state(model: S2SModel, batch: int) -> DuplexState:
-    """Fresh seats on the model's device."""
+def init_duplex_state(model: S2SModel, batch: int, *, guided: bool = False) -> DuplexState:
+    """Fresh seats on the model's device. `guided` seats cost twice as much."""
     config, device = model.config, model.text_head.weight.device
-    before = torch.zeros(batch, 1 + config.num_codebooks, dtype=torch.int64, device=device)
-    first_codes = torch.zeros(batch, config.acoustic_delay, dtype=torch.int64, device=device)
-    return DuplexState(before, first_codes, model.temporal.init_state(batch))
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(batch, *shape, dtype=torch.int64, device=device)
+
+    return DuplexState(
+        before=zeros(1 + config.num_codebooks),
+        first_codes=zeros(config.acoustic_delay),
+        heard=zeros(config.user_delay or 0, config.num_codebooks - 1),
+        hearing=torch.zeros(batch, 0, 0, device=device)
+        if model.hearing is None
+        else model.hearing.init_state(batch),
+        temporal=model.temporal.init_state(batch),
+        unconditioned=(model.temporal.init_state(batch),) if guided else (),
+        depth=init_depth_cache(model.depth, batch, 1 + guided),
+    )
 
 
-@torch.inference_mode()
 def duplex_step(
     model: S2SModel,
     state: DuplexState,
     user_codes: Int[Tensor, "B K"],
     conditions: SeatConditions,
     exec_mask: Mask,
-) -> Int[Tensor, "B N"]:
-    """One 40 ms frame: `[B, K]` user codes to `[B, 1 + K]`, the text token first.
+) -> Int[Tensor, "B M"]:
+    """One 40 ms frame: `[B, K]` user codes to `[B, 2 + K]`: our text token, the user's, our codes.
 
-    The codes are those of the frame that is complete now, or -1 when none is yet. State is updated in
-    place where `exec_mask`; other rows give tokens without meaning.
+    The user's is the likeliest, `PAD` where the model hears no words. The codes are those of the frame
+    that is complete now, or -1 when none is yet. State is updated in place where `exec_mask`; other rows
+    give tokens without meaning. Nothing is recorded for a gradient.
     """
+    with torch.no_grad():  # not inference_mode: torch.compile cannot follow it
+        return _step(model, state, user_codes, conditions, exec_mask)
+
+
+def _step(
+    model: S2SModel,
+    state: DuplexState,
+    user_codes: Int[Tensor, "B K"],
+    conditions: SeatConditions,
+    exec_mask: Mask,
+) -> Int[Tensor, "B M"]:
     is_complete = state.temporal.lived >= model.config.acoustic_delay
-    tokens = advance(model, state, user_codes, conditions, exec_mask, sampler(model, state, conditions))
+    choose = sampler(model, state, conditions)
+    tokens, understood = advance(model, state, user_codes, conditions, exec_mask, choose)
     frame = torch.cat((shift_(state, tokens, exec_mask), tokens[:, 2:]), dim=1)
-    return torch.cat((tokens[:, :1], torch.where(is_complete[:, None], frame, NO_FRAME)), dim=1)
+    frame = frame.masked_fill(~is_complete[:, None], NO_FRAME)
+    return torch.cat((tokens[:, :1], understood[:, None], frame), dim=1)
 
 
 def sampler(model: S2SModel, state: DuplexState, conditions: SeatConditions) -> Choose:
-    """Draws each stream's token with the noise of each seat's seed and position."""
-    config = model.config
-    candidates = max(config.text_vocab, config.codebook_size)
-    noise = gumbel(conditions.seed, state.temporal.position, 1 + config.num_codebooks, candidates)
+    """Draws each stream's token by the hash of each seat's seed and position."""
+    chance = uniform(conditions.seed, state.temporal.position, 1 + model.config.num_codebooks)
+    text = conditions.text_temperature, conditions.text_top_k
+    codes = conditions.temperature, conditions.top_k
 
     def choose(stream: int, logits: Tensor) -> Tensor:
-        own_noise = noise[:, stream, : logits.shape[1]]
-        return sample(logits, own_noise, conditions.temperature, conditions.top_k)
+        return sample(logits, chance[:, stream], *(codes if stream else text))
 
     return choose
 
@@ -95,39 +134,96 @@ def advance(
     conditions: SeatConditions,
     exec_mask: Mask,
     choose: Choose,
-) -> Int[Tensor, "B N"]:
+) -> tuple[Int[Tensor, "B N"], Int[Tensor, "B"]]:
     """One position of the delay layout: our `1 + K` tokens, each chosen from its logits by `choose`.
 
-    Updates the state in place where `exec_mask`, all but `first_codes`.
+    With them the user's text token. Updates the state in place where `exec_mask`, all but `first_codes`.
     """
-    lived = state.temporal.lived
-    before = torch.where(lived[:, None] == 0, model.initial(len(lived)), state.before)
-    x = model.embed(user_codes, before) + model.conditioning(conditions.voice, conditions.style)
-    hidden = model.temporal.step(state.temporal, x, exec_mask)
-    tokens = [choose(0, model.text_head(hidden))]
-    tokens += _codes(model, hidden, tokens[0], lived, choose)
+    lived = state.temporal.lived  # a new tensor: the state's own changes below
+    heard = _heard_(model, state, user_codes, lived, exec_mask)
+    x = model.embed(heard, _before(model, state, lived))
+    if model.hearing is not None:
+        x = x + model.hearing.step(state.hearing, heard, exec_mask)
+    hidden = _hidden(model, state, x, conditions.rows, exec_mask)
+    tokens = [choose(0, _guided(model.text_head(hidden), state, conditions))]
+    tokens += _codes(model, state, hidden, tokens[0], lived, conditions, choose)
     update_(state.before, torch.stack(tokens, dim=1), exec_mask)
-    return torch.stack(tokens, dim=1)
+    return torch.stack(tokens, dim=1), _understood(model, hidden, state.passes)
+
+
+def _before(model: S2SModel, state: DuplexState, lived: Int[Tensor, "B"]) -> Int[Tensor, "B N"]:
+    """Our tokens of the position before; those of `model.initial` where there was none."""
+    fresh = (lived == 0)[:, None]
+    text = state.before[:, :1].masked_fill(fresh, model.config.initial_text)
+    return torch.cat((text, state.before[:, 1:].masked_fill(fresh, model.config.pad_code)), dim=1)
+
+
+def _heard_(
+    model: S2SModel,
+    state: DuplexState,
+    user_codes: Int[Tensor, "B K"],
+    lived: Int[Tensor, "B"],
+    exec_mask: Mask,
+) -> Int[Tensor, "B K"]:
+    """The user's codes as they go in at this position; a model may hear the acoustic ones late."""
+    heard = model.heard_now(user_codes, state.heard, lived)
+    if state.heard.shape[1]:
+        update_(state.heard, torch.cat((state.heard[:, 1:], user_codes[:, None, 1:]), dim=1), exec_mask)
+    return heard
+
+
+def _hidden(
+    model: S2SModel, state: DuplexState, x: Float[Tensor, "B D"], rows: ConditionRows, exec_mask: Mask
+) -> Float[Tensor, "BP D"]:
+    """The temporal output of each pass, those of a seat beside each other."""
+    hidden = model.temporal.step(state.temporal, x + model.conditioning(rows), exec_mask)
+    if not state.unconditioned:
+        return hidden
+    without = x + model.conditioning(rows.dropped())
+    return torch.stack(
+        (hidden, model.temporal.step(state.unconditioned[0], without, exec_mask)), dim=1
+    ).flatten(0, 1)
+
+
+def _guided(
+    logits: Float[Tensor, "BP V"], state: DuplexState, conditions: SeatConditions
+) -> Float[Tensor, "B V"]:
+    """Classifier-free guidance (Ho & Salimans 2022, equation 6, with `guidance = 1 + w`)."""
+    if not state.unconditioned:
+        return logits
+    conditioned, without = logits.unflatten(0, (-1, 2)).unbind(1)
+    return without + conditions.guidance[:, None].to(logits.dtype) * (conditioned - without)
+
+
+def _understood(model: S2SModel, hidden: Float[Tensor, "BP D"], passes: int) -> Int[Tensor, "B"]:
+    """The user's text token. The transcript of what is heard is not a matter of guidance."""
+    own = hidden[::passes]
+    if model.user_text_head is None:
+        return torch.full((len(own),), PAD, dtype=torch.int64, device=own.device)
+    return model.user_text_head(own).argmax(dim=1)
 
 
 def _codes(
     model: S2SModel,
-    hidden: Float[Tensor, "B D"],
+    state: DuplexState,
+    hidden: Float[Tensor, "BP D"],
     token: Int[Tensor, "B"],
     lived: Int[Tensor, "B"],
+    conditions: SeatConditions,
     choose: Choose,
 ) -> list[Int[Tensor, "B"]]:
-    """`K` steps of the depth transformer, whose state lives within the frame; every seat takes them.
+    """`K` steps of the depth transformer; every seat takes them.
 
     A codebook whose first frame is still to come says `pad_code`, as in training.
     """
     depth, codes = model.depth, []
-    state = depth.transformer.init_state(len(hidden))
-    everyone = torch.ones_like(lived, dtype=torch.bool)
-    projected = depth.projected(hidden)
-    for k, (head, delay) in enumerate(zip(depth.heads, model.config.delays, strict=True)):
-        x = projected[:, k] + depth.embed(k, token)
-        chosen = choose(1 + k, head(depth.transformer.step(state, x, everyone)))
-        token = torch.where(lived < delay, model.config.pad_code, chosen)
+    projected = depth.projected(hidden).unflatten(0, (-1, state.passes))  # [B, P, K, E]
+    rotations = depth_rotations(depth)
+    for k, delay in enumerate(model.config.delays):
+        x = (projected[:, :, k] + depth.embed(k, token)[:, None]).flatten(0, 1)
+        logits = depth_step(depth, state.depth, x, k, rotations[k])
+        token = choose(1 + k, _guided(logits, state, conditions))
+        if delay:
+            token = token.masked_fill(lived < delay, model.config.pad_code)
         codes.append(token)
     return codes

@@ -1,6 +1,8 @@
-"""Cross-entropy of each stream: our text, then our `K` codebooks in the delay layout.
+"""Cross-entropy of each stream: our text, the user's text, then our `K` codebooks in the delay layout.
 
-Sums and counts are kept apart, so that several workers (and several batches) can be averaged exactly.
+Every answer has a weight, and a loss is a weighted mean over all of a step's answers. Sums and weights are
+kept apart, so that several workers and several batches make exactly one mean. Beside them stand the plain
+sums that are reported: nats, answers, right ones.
 """
 
 from typing import NamedTuple
@@ -12,43 +14,163 @@ from torch import Tensor
 
 from paluku.s2s.model import Logits
 from paluku.shapes import Codes
+from paluku.tokens.batches import TokenBatch
+from paluku.tokens.text import PAD
 
 MASKED = -100
 
-
-class StreamSums(NamedTuple):
-    """Summed cross-entropy (nats) and how many tokens it is of, by stream: text first."""
-
-    sums: Float[Tensor, "N"]
-    counts: Float[Tensor, "N"]
+# A word's tokens stand where it begins, and hardly any word lasts longer than a second. What is heard of it
+# before its first token: a breath, and what the alignment is wrong by.
+SOUNDS_AFTER_TEXT_FRAMES, SOUNDS_BEFORE_TEXT_FRAMES = 25, 5
 
 
-def stream_names(num_codebooks: int) -> list[str]:
-    """`text`, `codes_0`, `codes_1`, ..."""
-    return ["text", *(f"codes_{k}" for k in range(num_codebooks))]
+class StreamWeights(NamedTuple):
+    """What a stream counts in the loss (beside `codes`: 1), and what a frame counts in its stream."""
+
+    text: float = 1.0
+    user_text: float = 0.5
+    letters: float = 0.5  # of a model with `hearing`
+    first_code: float = 8.0  # of codebook 0 beside 1 for each other one (Moshi, section 4.1: 100)
+    pad: float = 0.5  # of a text frame without text (Moshi, section 4.1)
+    silence: float = 1.0  # of the codes of a frame in which we say nothing
 
 
-def stream_sums(
-    logits: Logits, text: Int[Tensor, "B T"], own: Codes, valid: Bool[Tensor, "B T"]
-) -> StreamSums:
-    """Compare logits to the true text and to our codes in the delay layout (`S2SModel.delayed`).
+class Targets(NamedTuple):
+    """What each stream should say, `MASKED` where nothing is asked; and what each answer counts."""
 
-    Positions outside `valid`, and those of the layout that stand for no frame (tokens past the
-    codebook), have no loss and a gradient of exactly 0.
+    text: Int[Tensor, "B T"]
+    user_text: Int[Tensor, "B T"] | None
+    codes: Int[Tensor, "M K"]
+    text_weights: Float[Tensor, "B T"]
+    user_text_weights: Float[Tensor, "B T"]
+    code_weights: Float[Tensor, "M K"]
+    letters: Int[Tensor, "B T"] | None = None  # of the user's, where one is heard
+
+    def total_weights(self) -> Float[Tensor, "N"]:
+        """What all answers of each stream count together."""
+        texts = [self.text_weights.sum()] + ([] if self.user_text is None else [self.user_text_weights.sum()])
+        if self.letters is not None:
+            texts.append((self.letters != MASKED).sum().float())
+        return torch.cat((torch.stack(texts), self.code_weights.sum(dim=0)))
+
+
+class Tally(NamedTuple):
+    """Sums over positions, by stream. Text is judged where there is any, codes everywhere."""
+
+    loss: Float[Tensor, "N"]  # weighted nats: what is differentiated
+    nats: Float[Tensor, "N"]
+    answers: Float[Tensor, "N"]
+    right: Float[Tensor, "N"]  # of the judged ones, where the likeliest token is the true one
+    judged: Float[Tensor, "N"]
+
+
+def stream_names(num_codebooks: int, user_text: bool = True, letters: bool = False) -> list[str]:
+    """`text`, `user_text` and `letters` where the model has them, `codes_0`, `codes_1`, ..."""
+    return [
+        "text",
+        *["user_text"] * user_text,
+        *["letters"] * letters,
+        *(f"codes_{k}" for k in range(num_codebooks)),
+    ]
+
+
+def targets(
+    batch: TokenBatch,
+    own: Codes,
+    depth_at: Int[Tensor, "M"] | None,
+    codebook_size: int,
+    weights: StreamWeights,
+    *,
+    user_text: bool = True,
+    letters: Int[Tensor, "B T"] | None = None,
+) -> Targets:
+    """What a model should say of a batch; `own` is `S2SModel.delayed(agent_codes, document)`.
+
+    `depth_at` are the positions (`b * T + t`) at which codes are asked for; None: at all. Frames of no
+    document, and those of the layout that stand for no frame (tokens past the codebook), are not asked.
     """
-    V = logits.codes.shape[-1]
-    text_targets = torch.where(valid, text, MASKED)
-    code_targets = torch.where(valid[:, None] & (own < V), own, MASKED)
-    sums = [_sum(logits.text, text_targets)]
-    sums += [_sum(logits.codes[:, k], code_targets[:, k]) for k in range(own.shape[1])]
-    targets = torch.cat((text_targets[:, None], code_targets), dim=1)
-    return StreamSums(torch.stack(sums), (targets != MASKED).sum(dim=(0, 2)).float())
+    inside = batch.document >= 0
+    text, heard = (torch.where(inside, tokens, MASKED) for tokens in (batch.text, batch.user_text))
+    codes = torch.where(inside[:, None] & (own < codebook_size), own, MASKED)
+    sounds = says_something(batch.text, batch.document)
+    shares = torch.where(sounds, 1.0, weights.silence)[:, None] * (codes != MASKED)
+    return Targets(
+        text,
+        heard if user_text else None,
+        _at(codes, depth_at),
+        _text_weights(text, weights.pad),
+        _text_weights(heard, weights.pad),
+        _at(shares, depth_at),
+        None if letters is None else torch.where(letters == PAD, MASKED, letters),
+    )
 
 
-def _sum(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=MASKED, reduction="sum")
+def _text_weights(tokens: Int[Tensor, "B T"], pad: float) -> Float[Tensor, "B T"]:
+    return torch.where(tokens == PAD, pad, 1.0) * (tokens != MASKED)
 
 
-def total(means: Float[Tensor, "N"], text_weight: float) -> Float[Tensor, ""]:
-    """What is trained on: the codebooks' mean, and the text with its weight."""
-    return text_weight * means[0] + means[1:].mean()
+def _at(x: Tensor, positions: Tensor | None) -> Tensor:
+    """`[B, K, T]` to `[M, K]`."""
+    flat = x.transpose(1, 2).flatten(0, 1)
+    return flat if positions is None else flat[positions]
+
+
+def says_something(text: Int[Tensor, "B T"], document: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    """Whether our speech may be heard in a frame: text of the same document lies close enough.
+
+    No further back than `SOUNDS_AFTER_TEXT_FRAMES`, no further ahead than `SOUNDS_BEFORE_TEXT_FRAMES`.
+    """
+    place = torch.arange(text.shape[1], device=text.device).expand_as(text)
+    never = -(SOUNDS_AFTER_TEXT_FRAMES + SOUNDS_BEFORE_TEXT_FRAMES) - text.shape[1]
+    last = torch.where(text != PAD, place, never).cummax(dim=1).values
+    following = -torch.where(text != PAD, -place, never).flip(1).cummax(dim=1).values.flip(1)
+    after = (place - last <= SOUNDS_AFTER_TEXT_FRAMES) & _same(document, last)
+    return after | ((following - place <= SOUNDS_BEFORE_TEXT_FRAMES) & _same(document, following))
+
+
+def _same(document: Int[Tensor, "B T"], place: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    return document == document.gather(1, place.clamp(0, document.shape[1] - 1))
+
+
+def tally(logits: Logits, asked: Targets) -> Tally:
+    """Compare. Where nothing is asked there is no loss, and a gradient of exactly 0."""
+    parts = [_compare_text(logits.text, asked.text, asked.text_weights)]
+    if asked.user_text is not None:
+        assert logits.user_text is not None, "the model has no user_text head"
+        parts.append(_compare_text(logits.user_text, asked.user_text, asked.user_text_weights))
+    if asked.letters is not None:
+        assert logits.letters is not None, "the model has no hearing"
+        everywhere = torch.ones_like(asked.letters, dtype=torch.float32)
+        parts.append(_compare_text(logits.letters, asked.letters, everywhere))
+    parts.append(_compare(logits.codes, asked.codes, asked.code_weights, asked.codes != MASKED))
+    return Tally(*(torch.cat(sums) for sums in zip(*parts, strict=True)))
+
+
+def _compare_text(logits: Tensor, asked: Tensor, weights: Tensor) -> list[Tensor]:
+    """A `Tally` of one stream, from `[B, T, V]` and twice `[B, T]`."""
+    asked = asked.flatten()[:, None]
+    return _compare(logits.flatten(0, 1)[:, None], asked, weights.flatten()[:, None], asked > PAD)
+
+
+def _compare(
+    logits: Float[Tensor, "A C V"],
+    asked: Int[Tensor, "A C"],
+    weights: Float[Tensor, "A C"],
+    judged: Bool[Tensor, "A C"],
+) -> list[Tensor]:
+    """A `Tally` of `C` streams, from `A` answers of each."""
+    flat = F.cross_entropy(logits.flatten(0, 1), asked.flatten(), ignore_index=MASKED, reduction="none")
+    nats = flat.view_as(asked)
+    with torch.no_grad():
+        right = (logits.argmax(dim=-1) == asked) & judged
+    sums = [weights * nats, nats.detach(), (asked != MASKED).float(), right.float(), judged.float()]
+    return [part.sum(dim=0) for part in sums]
+
+
+def total(means: Float[Tensor, "N"], weights: StreamWeights, num_codebooks: int) -> Float[Tensor, ""]:
+    """What is trained on, from the streams' weighted means: the codebooks' mean, and the texts'."""
+    texts, codes = means[:-num_codebooks], means[-num_codebooks:]
+    shares = torch.ones_like(codes)
+    shares[0] = weights.first_code
+    by_text = torch.tensor([weights.text, weights.user_text, weights.letters], device=means.device)
+    return (by_text[: len(texts)] * texts).sum() + (shares * codes).sum() / shares.sum()

@@ -1,19 +1,19 @@
 """A seat brought to where a session was, from the frames it lived through: one prefill, in slices.
 
-The replies are taken as they were given, whatever this model would say. Row `t` of a session holds the
+The replies are taken as they were given, whatever this model would say. Row `t` of a session holds our
 text token and the acoustic codes decided at position `t`, and codebook 0 of `acoustic_delay` positions
-earlier. So the codebook 0 of the last `acoustic_delay` positions was not heard by anyone yet: it is
-drawn again there, with the noise of the seat's seed and position, which gives the same model the same.
+earlier; the user's text token goes into nothing. So the codebook 0 of the last `acoustic_delay`
+positions was not heard by anyone yet: it is drawn again there, by the hash of the seat's seed and
+position, which gives the same model the same.
 """
 
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from paluku.nn.attention import KeyValues
-from paluku.nn.transformer import TransformerState
+from paluku.nn.state import State
 from paluku.s2s.duplex import DuplexState, SeatConditions, advance, sampler, shift_
 from paluku.s2s.model import S2SModel
 
@@ -25,9 +25,13 @@ def reach_frames(model: S2SModel) -> int:
     """How many frames determine the state.
 
     The temporal transformer's reach, the position before it (our own tokens enter one position later),
-    and those whose codebook 0 is drawn from a state as old.
+    those whose codebook 0 is drawn from a state as old, those whose codes are heard late, and those that
+    what is heard of the oldest depends on.
     """
-    return model.temporal.reach + 1 + model.config.acoustic_delay
+    user_delay = model.config.user_delay
+    heard_late = 0 if user_delay is None else 1 + user_delay
+    window = 1 if model.config.hearing is None else model.config.hearing.window
+    return model.temporal.reach + 1 + model.config.acoustic_delay + heard_late + window - 1
 
 
 def only_seat(
@@ -35,11 +39,15 @@ def only_seat(
 ) -> tuple[DuplexState, SeatConditions]:
     """One seat of a table as views: what is changed there in place is changed in the table."""
     here = slice(seat, seat + 1)
-    temporal = state.temporal
-    rings = tuple(KeyValues(ring.keys[here], ring.values[here]) for ring in temporal.layers)
-    alone = TransformerState(temporal.position[here], temporal.start[here], rings)
-    own_conditions = SeatConditions(*(condition[here] for condition in conditions))
-    return DuplexState(state.before[here], state.first_codes[here], alone), own_conditions
+    return _rows(state, here), _rows(conditions, here)
+
+
+def _rows(tree: State, here: slice) -> State:
+    """The tree over some of its rows, as views."""
+    if isinstance(tree, Tensor):
+        return tree[here]
+    children = [_rows(child, here) for child in tree]
+    return type(tree)(*children) if hasattr(tree, "_fields") else tuple(children)
 
 
 def prefill(
@@ -47,10 +55,10 @@ def prefill(
     state: DuplexState,
     start: int,
     user_codes: Int[Tensor, "F K"],
-    reply: Int[Tensor, "F N"],
+    reply: Int[Tensor, "F M"],
     conditions: SeatConditions,
 ) -> Iterator[None]:
-    """Live through frames `start` on, whose replies `[F, 1 + K]` are known; yields after each slice.
+    """Live through frames `start` on, whose replies `[F, 2 + K]` are known; yields after each slice.
 
     `state` and `conditions` hold one fresh seat (`only_seat`); the state is changed in place. What lies
     before `start` is as if it had not been. The conditions are taken to have been the same all along.
@@ -58,8 +66,9 @@ def prefill(
     # Frames of older positions than this reach nothing that is to come.
     skipped = max(0, len(reply) - reach_frames(model))
     start, user_codes, reply = start + skipped, user_codes[skipped:], reply[skipped:]
-    state.temporal.start.fill_(start)
-    state.temporal.position.fill_(start)
+    for temporal in (state.temporal, *state.unconditioned):
+        temporal.start.fill_(start)
+        temporal.position.fill_(start)
     tokens = own_tokens(model, reply)
     known = max(0, len(tokens) - model.config.acoustic_delay)
     yield from _remember(model, state, user_codes[:known], tokens[:known], conditions)
@@ -68,14 +77,14 @@ def prefill(
         yield
 
 
-def own_tokens(model: S2SModel, reply: Int[Tensor, "F N"]) -> Int[Tensor, "F N"]:
+def own_tokens(model: S2SModel, reply: Int[Tensor, "F M"]) -> Int[Tensor, "F N"]:
     """Our tokens of each position, from the rows that were given; codebook 0 of the last has no meaning.
 
     A row without a frame (-1) stands for the layout's padding.
     """
     delay = min(model.config.acoustic_delay, len(reply))
-    first = torch.cat((reply[delay:, 1:2], reply.new_zeros(delay, 1)))
-    tokens = torch.cat((reply[:, :1], first, reply[:, 2:]), dim=1)
+    first = torch.cat((reply[delay:, 2:3], reply.new_zeros(delay, 1)))
+    tokens = torch.cat((reply[:, :1], first, reply[:, 3:]), dim=1)
     return torch.where(tokens < 0, model.config.pad_code, tokens)
 
 
@@ -87,16 +96,41 @@ def _remember(
     conditions: SeatConditions,
 ) -> Iterator[None]:
     """The rings of frames whose tokens are all known."""
+    position = torch.arange(len(tokens), device=tokens.device)
+    heard = model.heard(user_codes.T[None], position[None])[0].T
+    sounds = _sounds(model, state, heard, position)
     for first in range(0, len(tokens), SLICE_FRAMES):
         with torch.inference_mode():
             last = min(first + SLICE_FRAMES, len(tokens))
             own = tokens[max(0, first - 1) : last - 1]
             before = own if first else torch.cat((model.initial(1), own))
-            x = model.embed(user_codes[first:last], before)[None]
-            x = x + model.conditioning(conditions.voice, conditions.style)[:, None]
-            model.temporal.extend(state.temporal, x, model.temporal.layers_reached(len(tokens) - last + 1))
+            x = (model.embed(heard[first:last], before) + sounds[first:last])[None]
+            layers = model.temporal.layers_reached(len(tokens) - last + 1)
+            rows = [conditions.rows, conditions.rows.dropped()][: state.passes]
+            for temporal, own_rows in zip((state.temporal, *state.unconditioned), rows, strict=True):
+                model.temporal.extend(temporal, x + model.conditioning(own_rows)[:, None], layers)
             state.before.copy_(tokens[last - 1 : last])
+            _hear_late(state, user_codes[:last])
         yield
+
+
+@torch.inference_mode()
+def _sounds(
+    model: S2SModel, state: DuplexState, heard: Int[Tensor, "F K"], position: Int[Tensor, "F"]
+) -> Float[Tensor, "F D"]:
+    """What the model's `hearing` adds to each frame's input; its state is where these frames leave it."""
+    if model.hearing is None or not len(heard):
+        return model.embedding.table.new_zeros(len(heard), model.config.dim)
+    model.hearing.remember_(state.hearing, heard)
+    return model.hearing(heard.T[None], position[None]).features[0]
+
+
+def _hear_late(state: DuplexState, user_codes: Int[Tensor, "F K"]) -> None:
+    """Keep the last frames' acoustic codes, where the model hears them late."""
+    late = state.heard.shape[1]
+    last = user_codes[max(0, len(user_codes) - late) :, 1:] if late else user_codes[:0, 1:]
+    if len(last):
+        state.heard[0, late - len(last) :] = last
 
 
 @torch.inference_mode()
@@ -114,4 +148,5 @@ def _relive(
     def choose(stream: int, logits: Tensor) -> Tensor:
         return draw(stream, logits) if stream == 1 else tokens[stream : stream + 1]
 
-    shift_(state, advance(model, state, user_codes[None], conditions, everyone, choose), everyone)
+    said, _ = advance(model, state, user_codes[None], conditions, everyone, choose)
+    shift_(state, said, everyone)

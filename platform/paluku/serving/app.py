@@ -1,6 +1,5 @@
 """The routes: two WebSocket protocols, the page, what an operator asks. docs/operations.md is the prose."""
 
-import importlib.util
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, status
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from paluku.errors import SeatsExhausted, ServiceError
@@ -19,20 +17,13 @@ from paluku.serving.config import ServingConfig
 from paluku.serving.connection import Connection
 from paluku.serving.gate import Gate, Refused, refusal
 from paluku.serving.metrics import registry
+from paluku.serving.page import add_page, web_folder
 from paluku.serving.realtime import Realtime
 from paluku.serving.selftest import SelfTest, SelfTestBusyError, SelfTestReport
 from paluku.serving.service import Service
 
-NO_PAGE = "Paluku: speech in, speech out. The WebSockets are /ws and /v1/realtime; see also /health.\n"
 # OpenAI's path, and the one of clients that are given a base URL ending in /openai.
 REALTIME_PATHS = ("/v1/realtime", "/openai/v1/realtime")
-
-
-def web_folder() -> Path | None:
-    """Where the demo page lies: beside the application that Serve deploys."""
-    found = importlib.util.find_spec("serve_apps")
-    places = found.submodule_search_locations if found else None
-    return Path(places[0]) / "web" if places else None
 
 
 def build_app(service: Service, gate: Gate, web: Path | None = None) -> FastAPI:
@@ -51,7 +42,7 @@ def build_app(service: Service, gate: Gate, web: Path | None = None) -> FastAPI:
     _add_talking(app, service, gate)
     _add_health(app, service)
     _add_operating(app, service, gate)
-    _add_page(app, web or web_folder())
+    add_page(app, web or web_folder())
     return app
 
 
@@ -133,13 +124,3 @@ def cost(config: ServingConfig, stats: dict[str, Any]) -> dict[str, Any]:
         "cost_per_user_hour": price / sessions if sessions else None,
         "cost_per_user_hour_when_full": price / seats if seats else None,
     }
-
-
-def _add_page(app: FastAPI, web: Path | None) -> None:
-    page = web / "index.html" if web else None
-    if page is not None and page.exists():
-        app.mount("/web", StaticFiles(directory=page.parent))
-
-    @app.get("/", response_model=None)
-    def root() -> Response:
-        return FileResponse(page) if page is not None and page.exists() else PlainTextResponse(NO_PAGE)

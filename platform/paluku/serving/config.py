@@ -100,8 +100,8 @@ class ServingConfig(Config):
     snapshot_s: float = Field(default=0.25, gt=0)
     # Frames a session's memory keeps: 40 s, several times the model's reach; 34 kB a session at K = 8.
     memory_frames: int = Field(default=1_000, ge=1)
-    # No new session while the p99 of the step time is above this share of the tick: the rest is what
-    # stalls of the machine and the network need.
+    # No new session beside others while the p99 of the step time is above this share of the tick: the rest
+    # is what stalls of the machine and the network need.
     admission_p99_share: float = Field(default=0.7, gt=0, le=1)
     # How long a session whose replica is gone waits for another: what Serve takes to start one, with room.
     recovery_s: float = Field(default=20.0, gt=0)

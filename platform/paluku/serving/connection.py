@@ -10,7 +10,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from paluku.errors import AudioError, SeatsExhausted
-from paluku.log import logger
+from paluku.log import fault, logger
 from paluku.protocol import messages, native
 from paluku.protocol.machine import ServerSide
 from paluku.protocol.messages import ClientMessage, CloseCode, Hello, Ready, ServerMessage, ViolationError
@@ -107,6 +107,8 @@ class Connection:
             has_token = resume is not None
             try:
                 session.turn_taking = hello.turn_taking
+                if not has_token:
+                    await self._service.make_resumable(session)
                 warm_up = int(transcoder.keeps_state and session.next_frame > 0)
                 ready = self._ready(hello, session, frame_samples, warm_up)
                 talk = Talk(
@@ -276,6 +278,8 @@ class Talk:
                 yield messages.ReplyAudio(number, present, is_audible, spent_ms, sound)
                 if text:
                     yield messages.Text(number, text)
+            case events.UserText(number, text):
+                yield messages.UserText(number, text)
             case events.UserSpeech(started, frame):
                 yield messages.Turn("user", "started" if started else "stopped", frame)
             case events.ReplySpeech(started, frame):
@@ -296,9 +300,10 @@ def ends_on_fault(session: Session) -> Callable[["asyncio.Task[None]"], None]:
     """What to do when a session's reader is done: if a fault of ours ended it, nobody hears the client."""
 
     def done(reading: "asyncio.Task[None]") -> None:
-        fault = None if reading.cancelled() else reading.exception()
-        if fault is not None:
-            log.error("session %s: its reader failed", session.session_id, exc_info=fault)
+        failed = None if reading.cancelled() else reading.exception()
+        if failed is not None:
+            named = {"session": session.session_id}
+            log.error("its reader failed: %s", fault(failed), extra=named)
             session.end(FAULT)
 
     return done

@@ -19,6 +19,13 @@ class ReplyFrame(NamedTuple):
     arrived_s: float  # when the user's frame came
 
 
+class UserText(NamedTuple):
+    """A piece of what the model understood the user to say, in whole characters."""
+
+    number: int  # of the user's frame it came with: shortly after the word
+    text: str
+
+
 class Interrupted(NamedTuple):
     """The reply from this frame on is not to be heard: drop what is queued."""
 
@@ -71,4 +78,4 @@ class Ending(NamedTuple):
         return Ending.of(error.close_code, error.code, str(error))
 
 
-Event = ReplyFrame | UserSpeech | ReplySpeech | Interrupted | Align | Marked | Report | Ending
+Event = ReplyFrame | UserText | UserSpeech | ReplySpeech | Interrupted | Align | Marked | Report | Ending

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from paluku.log import serves_as
 from paluku.serving.app import build_app
 from paluku.serving.config import ServingConfig
 from paluku.serving.fleet import HandleFleet
@@ -32,6 +33,7 @@ class Ingress:
         fleets = [HandleFleet(stage, clock) for stage in stages]
         snapshots = HandleSnapshots(memory, config.step_timeout_s)
         self._service = Service(fleets, snapshots, config, clock, _vad)
+        serves_as(ingress=self._service.name)
         # The service starts with the application, which Serve starts before it calls the replica ready.
         self._app = build_app(self._service, Gate(config, clock))
         # What the imports made lives as long as the process: a full collection that walks through all of

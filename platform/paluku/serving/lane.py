@@ -14,6 +14,7 @@ import numpy as np
 from paluku.errors import SeatsExhausted
 from paluku.serving.calls import alone, call
 from paluku.serving.ports import LaneCard, LeasedBatch, LeaseGoneError, Replica, RowStatus, StageLostError
+from paluku.streaming.ports import FIRST_CODE
 
 # By the number of deployments in the pipeline.
 STAGES = {3: ("encode", "converse", "decode"), 1: ("fused",)}
@@ -34,7 +35,7 @@ class Answer(NamedTuple):
     """What became of a row. `lost` names the stage whose seat was gone; then the rest is zeros."""
 
     user_codes: np.ndarray  # [K]
-    reply: np.ndarray  # [1 + K]
+    reply: np.ndarray  # [2 + K]
     pcm: np.ndarray  # [S]
     lost: str | None = None
 
@@ -137,7 +138,7 @@ class _Job:
         self._lost: dict[int, str] = {}
         self._payload = np.stack([row.pcm for row in rows])
         self._codes = np.zeros((len(rows), card.num_codebooks), np.int16)
-        self._reply = np.zeros((len(rows), 1 + card.num_codebooks), np.int16)
+        self._reply = np.zeros((len(rows), FIRST_CODE + card.num_codebooks), np.int16)
 
     def batch(self, position: int) -> LeasedBatch:
         """What the next stage is sent."""
@@ -155,10 +156,15 @@ class _Job:
             case "encode":
                 self._codes = self._payload
             case "converse":
-                self._reply, self._payload = self._payload, np.ascontiguousarray(self._payload[:, 1:])
+                self._reply, self._payload = (
+                    self._payload,
+                    np.ascontiguousarray(self._payload[:, FIRST_CODE:]),
+                )
             case "fused":
                 K = self._card.num_codebooks
-                self._codes, self._reply, self._payload = np.split(self._payload, [K, 2 * K + 1], axis=1)
+                self._codes, self._reply, self._payload = np.split(
+                    self._payload, [K, 2 * K + FIRST_CODE], axis=1
+                )
 
     def finish(self, lost: StageLostError | None) -> None:
         """Tell whoever waits; it may have given up waiting."""
@@ -172,6 +178,6 @@ class _Job:
     def _answers(self) -> list[Answer]:
         """In the order of the rows."""
         K, S = self._card.num_codebooks, self._card.frame_samples
-        none = np.zeros(K, np.int16), np.zeros(1 + K, np.int16), np.zeros(S, np.int16)
+        none = np.zeros(K, np.int16), np.zeros(FIRST_CODE + K, np.int16), np.zeros(S, np.int16)
         found = dict(zip(self.rows, zip(self._codes, self._reply, self._payload, strict=True), strict=True))
         return [Answer(*found.get(row, none), self._lost.get(row)) for row in range(len(self._all))]

@@ -3,21 +3,32 @@
 docs/operations.md says what each of them means.
 """
 
-import secrets
+import importlib.metadata
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from paluku.serving.gate import Gate
-from paluku.serving.service import Service
+from paluku.serving.machine import Machine, MachineWatch
+from paluku.serving.service import MOVES, Service
 from paluku.streaming.metrics import Histogram
 from paluku.units import MS_PER_S
 
-REFUSED, MOVES = "refused_", "moves_"  # how the counts are named that have a reason
+REFUSED, MOVED = "refused_", "moves_"  # how the counts are named that have a reason
+
+# What a reason may be from the start: a series that first appears with its first event hides that event
+# from `rate` and `increase`, which need a value before it.
+REFUSALS = ("seats", "late")
+# Endings that are a fault of ours.
+FAULTS = ("internal_error", "stage_lost")
 
 GAUGES = {
     "sessions": "Sessions that are live, those whose client is expected back among them",
+    "sessions_waiting": "Sessions whose client is gone and expected back",
     "seats": "Sessions that the stages have seats for",
     "seats_used": "Seats that are leased",
 }
@@ -30,49 +41,105 @@ COUNTERS = {
     "batches_lost": "Messages of a tick that a lane did not answer",
     "resumes": "Sessions that their client took up again",
 }
+# Of `Machine`, by the field.
+MACHINE = {
+    "memory_resident_bytes": ("memory_resident_bytes", "Resident memory of the process"),
+    "disk_free_bytes": ("disk_free_bytes", "Free bytes of the disk the process keeps its files on"),
+    "disk_size_bytes": ("disk_size_bytes", "Size of that disk"),
+    "gpu_free_bytes": ("gpu_memory_free_bytes", "Free memory of the GPU the process computes on"),
+    "gpu_size_bytes": ("gpu_memory_size_bytes", "Memory of that GPU"),
+}
+
+
+class _Place(NamedTuple):
+    """A serving process, as the labels name it."""
+
+    stage: str
+    replica: str
+    machine: Machine
 
 
 class ServiceCollector(Collector):
     """One serving process. Its series carry its own name: several may answer behind one address."""
 
-    def __init__(self, service: Service, gate: Gate, ingress: str) -> None:
+    def __init__(self, service: Service, gate: Gate) -> None:
         self._service = service
         self._gate = gate
-        self._ingress = ingress
+        self._ingress = service.name
+        # An ingress keeps no model: what fills its disk are logs, which Ray has below this folder.
+        self._watch = MachineWatch(Path(tempfile.gettempdir()), service.clock)
 
     def collect(self) -> Iterator[Metric]:
         """All series, as they stand."""
-        stats, counts = self._service.stats(), self._service.metrics.counts
-        for name, text in GAUGES.items():
-            yield self._gauge(name, text, stats[name])
-        if (reaction_ms := stats.get("reaction_ms")) is not None:
-            text = "Estimated mean time from a sound's arrival to the first reply it could have influenced"
-            yield self._gauge("reaction_seconds", text, reaction_ms / MS_PER_S)
+        yield self._build()
+        yield from self._seats()
+        counts = self._service.metrics.counts
         for name, text in COUNTERS.items():
             yield self._counters(name, text, {"": counts[name]}, ())
         yield from self._by_reason(counts)
         yield from self._durations()
+        yield from self._machines()
+
+    def _build(self) -> Metric:
+        labels = {"version": importlib.metadata.version("paluku"), "bundle": self._service.card.bundle}
+        family = GaugeMetricFamily(
+            "paluku_build_info", "What is served; always 1", labels=("ingress", *labels)
+        )
+        family.add_metric((self._ingress, *labels.values()), 1)
+        return family
+
+    def _seats(self) -> Iterator[Metric]:
+        stats = self._service.stats()
+        for name, text in GAUGES.items():
+            yield self._gauge(name, text, stats[name])
+        free = min((stage["seats"] - stage["seats_used"] for stage in stats["stages"].values()), default=0)
+        yield self._gauge("seats_free", "Sessions that would still find a seat on every stage", max(0, free))
+        yield self._gauge("frame_seconds", "Length of a frame, and so of a tick", self._service.tick_s)
+        if (reaction_ms := stats["reaction_ms"]) is not None:
+            text = "Estimated time from a sound's arrival to the first reply it could have influenced"
+            yield self._gauge("reaction_seconds", text, reaction_ms / MS_PER_S)
 
     def _by_reason(self, counts: Mapping[str, int]) -> Iterator[Metric]:
         late = counts["frames_late"]
         frames = {"on_time": counts["frames_out"] - late, "late": late, "lost": counts["frames_lost"]}
         yield self._counters("frames", "Frames by what became of them", frames, ("outcome",))
-        refused = {**_starting(counts, REFUSED), **self._gate.refusals}
+        refused = dict.fromkeys(REFUSALS, 0) | _starting(counts, REFUSED) | dict(self._gate.refusals)
         yield self._counters("refusals", "Connections that got no session, by reason", refused, ("reason",))
-        moves = _starting(counts, MOVES)
+        moves = dict.fromkeys(MOVES, 0) | _starting(counts, MOVED)
         yield self._counters("moves", "Sessions moved to other seats, by reason", moves, ("reason",))
-        endings = self._service.endings
-        yield self._counters(
-            "endings", "Connections that ended, by the code they ended with", endings, ("code",)
-        )
+        endings = {"done": 0} | dict(self._service.endings)
+        text = "Connections that ended, by the code they ended with"
+        yield self._counters("endings", text, endings, ("code",))
+        faults = {code: endings.get(code, 0) for code in FAULTS}
+        yield self._counters("errors", "Connections that a fault of the server ended", faults, ("code",))
 
     def _durations(self) -> Iterator[Metric]:
         metrics = self._service.metrics
-        tick = {"": metrics.tick_histogram}
+        tick, answers = {"": metrics.tick_histogram}, {"": metrics.answer_histogram}
         yield self._histograms("tick_seconds", "From sending a tick's batch to its replies", tick, ())
+        text = "From the arrival of a frame of sound to its reply, in the server"
+        yield self._histograms("answer_seconds", text, answers, ())
         stages = metrics.stage_histograms
         text = "From sending a batch to a stage to its answer, the way there and back included"
         yield self._histograms("stage_step_seconds", text, stages, ("stage",))
+
+    def _machines(self) -> Iterator[Metric]:
+        places = list(self._places())
+        for field, (name, text) in MACHINE.items():
+            family = GaugeMetricFamily(f"paluku_{name}", text, labels=("ingress", "stage", "replica", "node"))
+            for stage, replica, machine in places:
+                if (value := getattr(machine, field)) is not None:
+                    family.add_metric((self._ingress, stage, replica, machine.node), value)
+            if family.samples:
+                yield family
+
+    def _places(self) -> Iterator[_Place]:
+        """This process, and every replica as it last spoke of itself."""
+        yield _Place("ingress", self._ingress, self._watch.latest)
+        for stage, members in self._service.members.items():
+            for member in members:
+                if member.status.machine is not None:
+                    yield _Place(stage, member.replica.replica_id, member.status.machine)
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(f"paluku_{name}", text, labels=("ingress",))
@@ -116,5 +183,5 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 def registry(service: Service, gate: Gate) -> CollectorRegistry:
     """A registry of this application alone: Ray has the process's default one."""
     found = CollectorRegistry()
-    found.register(ServiceCollector(service, gate, secrets.token_hex(4)))
+    found.register(ServiceCollector(service, gate))
     return found

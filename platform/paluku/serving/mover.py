@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from paluku.log import logger
+from paluku.log import fault, logger
 from paluku.protocol.messages import CloseCode
 from paluku.serving.calls import alone, call
 from paluku.serving.config import ServingConfig
@@ -28,7 +28,7 @@ from paluku.serving.seating import NO_SEAT, Seating, Seats
 from paluku.serving.session import Session
 from paluku.streaming.clock import Clock
 from paluku.streaming.metrics import TickMetrics
-from paluku.streaming.ports import Conditions, History
+from paluku.streaming.ports import FIRST_CODE, Conditions, History
 from paluku.tokens.text import PAD
 
 log = logger(__name__)
@@ -112,7 +112,8 @@ class Mover:
     def _ended(self, session: Session, why: str, done: "asyncio.Task[None]") -> None:
         del self._moving[session]
         if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("a %s move of session %s failed", why, session.session_id, exc_info=error)
+            named = {"session": session.session_id}
+            log.error("a %s move failed: %s", why, fault(error), extra=named)
             session.end(Ending.of(CloseCode.STAGE_LOST, "stage_lost", "the session could not be moved"))
 
     async def _recover(self, session: Session) -> None:
@@ -145,7 +146,7 @@ class Mover:
         await session.idle()
         seating = session.seating
         assert seating is not None, "a session without a seat is recovered, not rebuilt"
-        session.cut_unheard(np.array([PAD, *seating.card.silence], np.int16))
+        session.cut_unheard(np.array([PAD, PAD, *seating.card.silence], np.int16))
         history, conditions = session.memory.history(), session.conditions
         session.rebuilt()
         session.seating = None  # should it fail, this is recovered from at the next attendance
@@ -170,7 +171,7 @@ class Mover:
             await session.idle()
             await self._catch_up(session, old, fresh, level, 0)
         except NO_SEAT as error:  # the session stays where it was
-            log.warning("a move was given up: %s", error)
+            log.warning("a move was given up: %s", error, extra={"session": session.session_id})
             self._seats.close(fresh, kept=old)
             session.is_paused = False
             return
@@ -237,6 +238,6 @@ def _inputs(stage: str, history: History) -> np.ndarray:
         case "converse":
             return history.user_codes
         case "decode":
-            return np.ascontiguousarray(history.reply[:, 1:])
+            return np.ascontiguousarray(history.reply[:, FIRST_CODE:])
         case _:
             return history.user_pcm

@@ -8,6 +8,7 @@ import numpy as np
 
 from paluku.config import Config
 from paluku.errors import ServiceError
+from paluku.serving.machine import Machine
 from paluku.streaming.memory import Update
 from paluku.streaming.ports import Conditions, History
 
@@ -98,6 +99,7 @@ class StageStatus(Config):
     num_seats: int
     seats_used: int
     step_p99_ms: float | None = None
+    machine: Machine | None = None
 
 
 class RowStatus(IntEnum):
@@ -113,7 +115,7 @@ class LeasedBatch(NamedTuple):
 
     leases: np.ndarray  # int64 [N], without repetition
     frames: np.ndarray  # int64 [N], the frame's number in its session
-    payload: np.ndarray  # int16 [N, ...] as in `streaming.ports.Batch`; fused gives [K | 1 + K | S]
+    payload: np.ndarray  # int16 [N, ...] as in `streaming.ports.Batch`; fused gives [K | 2 + K | S]
 
 
 class Stepped(NamedTuple):

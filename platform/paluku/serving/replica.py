@@ -10,18 +10,23 @@ import gc
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from paluku.config import AbsolutePath, Config, resolve
 from paluku.errors import CheckpointError, ServiceError, one_line
-from paluku.log import logger
+from paluku.log import logger, serves_as
+from paluku.serving.machine import MachineWatch
 from paluku.serving.ports import LeaseGoneError, Pressure, RowStatus, StageCard, StageStatus
 from paluku.streaming.clock import Clock, MonotonicClock
 from paluku.streaming.leases import LeaseTable, Refusal
 from paluku.streaming.metrics import TickMetrics
-from paluku.streaming.ports import Batch, Conditions, History, Stage
+from paluku.streaming.ports import FIRST_CODE, Batch, Conditions, History, Stage
+
+if TYPE_CHECKING:
+    from paluku.codec.port import Codec
+    from paluku.tokens.text import TextTokenizer
 
 log = logger(__name__)
 
@@ -49,6 +54,10 @@ class ReplicaConfig(Config):
     cache: AbsolutePath  # where bundles from the registry are kept
     num_seats: int
     torch_threads: int
+    # Converse by torch.compile, on a CPU: a fifth to a third off its steps, for one to two minutes of
+    # compiling at each start (less when its cache on disk is kept). A GPU has CUDA graphs without asking.
+    compiled: bool = False
+    guided: bool = False  # sessions may ask for guidance; Converse then costs twice as much
     lease_s: float = 5.0
 
 
@@ -86,6 +95,7 @@ class StageReplica:
         import torch
 
         torch.set_num_threads(config.torch_threads)
+        serves_as(stage=name)
         self._reloading: asyncio.Task[None] | None = None
         self._name: StageName = name
         self._config, self._clock = config, clock or MonotonicClock()
@@ -93,6 +103,7 @@ class StageReplica:
         self._superseded_s: dict[str, float] = {}  # since when an older one is not the newest
         self._told: deque[_Told] = deque()
         self._metrics = TickMetrics(self._clock)
+        self._machine = MachineWatch(config.cache, self._clock)
         self._priming, self._loading = asyncio.Lock(), asyncio.Lock()
         self._broken = ""
 
@@ -176,6 +187,7 @@ class StageReplica:
             num_seats=self._config.num_seats,
             seats_used=len(self._sessions()),
             step_p99_ms=self._metrics.tick_ms(99),
+            machine=self._machine.latest,
         ).model_dump()
 
     async def open(self, session: str, conditions: dict[str, Any], bundle: str) -> int:
@@ -317,7 +329,7 @@ class StageReplica:
         return folder, read_bundle(folder).digest()
 
     def _load(self, folder: Path) -> Generation:
-        stage, card = _load_stage(self._name, folder, self._config.num_seats)
+        stage, card = _load_stage(self._name, folder, self._config)
         leases = LeaseTable(self._config.num_seats, self._config.lease_s, self._clock)
         return Generation(stage, card, leases, _warm_up(stage, card))
 
@@ -348,7 +360,7 @@ async def _live_through(slices: Iterator[None], leases: LeaseTable, lease: int) 
     raise LeaseGoneError("the lease was closed while its seat was primed")
 
 
-def _load_stage(name: StageName, folder: Path, num_seats: int) -> tuple[Stage, StageCard]:
+def _load_stage(name: StageName, folder: Path, config: ReplicaConfig) -> tuple[Stage, StageCard]:
     """The stage and what it says of itself.
 
     Raises:
@@ -358,19 +370,21 @@ def _load_stage(name: StageName, folder: Path, num_seats: int) -> tuple[Stage, S
     from paluku.streaming.fused import FusedStage
     from paluku.streaming.stages import DecodeStage, EncodeStage, silence_codes
 
+    num_seats = config.num_seats
     parts, codec, tokenizer = read_bundle(folder), load_codec(folder), load_tokenizer(folder)
     facts: dict[str, Any] = {}
     if name in ("encode", "fused"):
         facts = {"sound_reach_frames": codec.encode_reach_frames, "silence": silence_codes(codec)}
+    codec = codec.to(_device())
     match name:
         case "encode":
             stage = EncodeStage(codec, num_seats)
         case "decode":
             stage = DecodeStage(codec, num_seats)
         case "converse":
-            stage, facts["acoustic_delay_frames"] = _load_converse(folder, num_seats)
+            stage, facts["acoustic_delay_frames"] = _load_converse(folder, config, codec, tokenizer)
         case "fused":
-            converse, facts["acoustic_delay_frames"] = _load_converse(folder, num_seats)
+            converse, facts["acoustic_delay_frames"] = _load_converse(folder, config, codec, tokenizer)
             stage = FusedStage(EncodeStage(codec, num_seats), converse, DecodeStage(codec, num_seats))
     return stage, StageCard(
         stage=name,
@@ -386,12 +400,14 @@ def _load_stage(name: StageName, folder: Path, num_seats: int) -> tuple[Stage, S
     )
 
 
-def _load_converse(folder: Path, num_seats: int) -> tuple[Stage, int]:
+def _load_converse(
+    folder: Path, config: ReplicaConfig, codec: "Codec", tokenizer: "TextTokenizer"
+) -> tuple[Stage, int]:
     """Converse and its acoustic delay; raises CheckpointError when codec or tokenizer are not the model's."""
-    from paluku.registry.bundle import load_codec, load_s2s, load_tokenizer
+    from paluku.registry.bundle import load_s2s
     from paluku.streaming.stages import ConverseStage
 
-    model, codec, tokenizer = load_s2s(folder), load_codec(folder), load_tokenizer(folder)
+    model = load_s2s(folder)
     speaks = (model.config.num_codebooks, model.config.codebook_size, model.config.text_vocab)
     heard = (codec.num_codebooks, codec.codebook_size, tokenizer.vocab_size)
     if speaks != heard:
@@ -399,7 +415,16 @@ def _load_converse(folder: Path, num_seats: int) -> tuple[Stage, int]:
             f"{folder}: the S2S model has (K, V, text) {speaks}, codec and tokenizer have {heard}; "
             "train it on this codec's tokens"
         )
-    return ConverseStage(model, num_seats), model.config.acoustic_delay
+    model = model.to(_device())
+    stage = ConverseStage(model, config.num_seats, guided=config.guided, compiled=config.compiled)
+    return stage, model.config.acoustic_delay
+
+
+def _device() -> str:
+    """A GPU where Ray has given the replica one (`num_gpus`): it hides those of others."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _warm_up(stage: Stage, card: StageCard) -> int:
@@ -408,7 +433,7 @@ def _warm_up(stage: Stage, card: StageCard) -> int:
     Gives the width of a row of what a step gives.
     """
     takes_pcm, width = card.stage in ("encode", "fused"), card.num_codebooks
-    pcm, codes, reply = (np.zeros((2, n), np.int16) for n in (card.frame_samples, width, 1 + width))
+    pcm, codes, reply = (np.zeros((2, n), np.int16) for n in (card.frame_samples, width, FIRST_CODE + width))
     stage.open(0, Conditions())
     for _ in stage.prime(0, History(0, pcm, codes, reply)):
         pass

@@ -3,12 +3,12 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from paluku.errors import SeatsExhausted, ServiceError
-from paluku.log import logger
+from paluku.log import in_session, logger
 from paluku.protocol.messages import CloseCode
 from paluku.serving.bundles import Bundles
 from paluku.serving.calls import alone
@@ -16,20 +16,20 @@ from paluku.serving.config import ServingConfig
 from paluku.serving.events import Ending
 from paluku.serving.keeper import Keeper, facts
 from paluku.serving.mover import Mover
-from paluku.serving.ports import Fleet, LaneCard, Snapshots, StageLostError
+from paluku.serving.ports import Fleet, LaneCard, Member, Snapshots, StageLostError
 from paluku.serving.pressure import PressureGauge
 from paluku.serving.seating import Seating, Seats
-from paluku.serving.session import Identity, Session, hash_token
+from paluku.serving.session import Identity, Session, Transcripts, hash_token
 from paluku.serving.ticker import Ticker
 from paluku.streaming.alignment import Aligner
 from paluku.streaming.clock import Clock
 from paluku.streaming.frames import FrameBuffer
 from paluku.streaming.memory import SessionMemory, Update
 from paluku.streaming.metrics import TickMetrics
-from paluku.streaming.ports import Conditions
+from paluku.streaming.ports import OUR_TEXT, USER_TEXT, Conditions
 from paluku.streaming.turns import TurnTracker
 from paluku.streaming.vad import VadWorker
-from paluku.tokens.text import PAD, CharTokenizer, TextStream
+from paluku.tokens.text import PAD, TextStream, TextTokenizer
 from paluku.units import MS_PER_S
 
 log = logger(__name__)
@@ -86,6 +86,7 @@ class Service:
         clock: Clock,
         vad: Callable[[int], VadWorker] | None = None,
     ) -> None:
+        self.name = secrets.token_hex(4)  # of this ingress, in its series and log lines
         self.config = config
         self.clock = clock
         self.metrics = TickMetrics(clock)
@@ -101,12 +102,19 @@ class Service:
         self._reviving: dict[str, asyncio.Lock] = {}
         self._bundles = Bundles(fleets, config.open_timeout_s)
         self._sessions: dict[str, Session] = {}  # by the key of their token
+        self._first_pushes: set[str] = set()  # under way: their keys
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def card(self) -> LaneCard:
         """What new sessions are seated on."""
         return self._bundles.newest
+
+    @property
+    def members(self) -> Mapping[str, Sequence[Member]]:
+        """The replicas of each stage, as last heard of."""
+        members = (fleet.members for fleet in self._fleets)
+        return dict(zip(self._seats.stage_names, members, strict=True))
 
     @property
     def tick_s(self) -> float:
@@ -183,10 +191,28 @@ class Service:
             UnknownTokenError: when there is nothing to resume.
         """
         session = await self._revive(resume) if resume else await self._new(conditions)
-        try:
-            yield session
-        finally:
-            self._left(session)
+        with in_session(session.session_id):
+            log.info("a session %s", "goes on" if resume else "begins")
+            try:
+                yield session
+            finally:
+                self._left(session)
+                log.info(
+                    "its connection is over: %s", session.ending.code if session.ending else "client_lost"
+                )
+
+    async def make_resumable(self, session: Session) -> None:
+        """Before its client is told the token: another ingress must know it if this one is lost just then.
+
+        A memory that is slow or gone holds nobody up for longer than copies are apart anyway.
+        """
+        push, key = alone(self._push([session])), session.identity.key
+        # One push of a session at a time: an older one that came later would take frames back.
+        self._first_pushes.add(key)
+        push.add_done_callback(lambda _: self._first_pushes.discard(key))
+        done, _ = await asyncio.wait([push], timeout=self.config.snapshot_s)
+        for each in done:
+            each.result()
 
     def ended(self, ending: Ending) -> None:
         """Count how a connection ended, whether it had a seat or not."""
@@ -310,7 +336,7 @@ class Service:
             seating,
             memory,
             FrameBuffer(card.frame_samples, self.config.max_waiting_frames, memory.end),
-            _transcript(CharTokenizer.from_json(card.tokenizer), memory),
+            _transcripts(TextTokenizer.from_json(card.tokenizer), memory),
             TurnTracker(self.config.turns, self.tick_s * MS_PER_S),
             Aligner(self.config.align, self.tick_s),
             self.config.max_waiting_messages,
@@ -384,7 +410,8 @@ class Service:
     async def _push_slice(self) -> None:
         """A part of the sessions at a time: all at once would hold up a tick."""
         self._slice = (self._slice + 1) % PUSH_SLICES
-        await self._push([s for n, s in enumerate(self._sessions.values()) if n % PUSH_SLICES == self._slice])
+        mine = [s for n, s in enumerate(self._sessions.values()) if n % PUSH_SLICES == self._slice]
+        await self._push([s for s in mine if s.identity.key not in self._first_pushes])
 
     async def _push(self, sessions: Sequence[Session]) -> None:
         for session in await self._keeper.push(sessions):
@@ -429,11 +456,13 @@ class Service:
 _LONGEST_CHARACTER = 4
 
 
-def _transcript(tokenizer: CharTokenizer, memory: SessionMemory) -> TextStream:
-    """A stream that goes on where the memory ends, perhaps inside a character."""
-    stream = TextStream(tokenizer)
+def _transcripts(tokenizer: TextTokenizer, memory: SessionMemory) -> Transcripts:
+    """Streams that go on where the memory ends, perhaps inside a character."""
+    streams = Transcripts(TextStream(tokenizer), TextStream(tokenizer))
     if memory.end > memory.start:
-        said = [token for token in memory.history().reply[:, 0].tolist() if token != PAD]
-        for token in said[-_LONGEST_CHARACTER:]:
-            stream.feed(token)
-    return stream
+        reply = memory.history().reply
+        for stream, column in zip(streams, (OUR_TEXT, USER_TEXT), strict=True):
+            said = [token for token in reply[:, column].tolist() if token != PAD]
+            for token in said[-_LONGEST_CHARACTER:]:
+                stream.feed(token)
+    return streams

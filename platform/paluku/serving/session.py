@@ -10,13 +10,23 @@ from typing import NamedTuple
 import numpy as np
 
 from paluku.protocol.messages import CloseCode
-from paluku.serving.events import Align, Ending, Event, Interrupted, Marked, ReplyFrame, Report, UserSpeech
+from paluku.serving.events import (
+    Align,
+    Ending,
+    Event,
+    Interrupted,
+    Marked,
+    ReplyFrame,
+    Report,
+    UserSpeech,
+    UserText,
+)
 from paluku.serving.lane import Answer
 from paluku.serving.seating import Seating
 from paluku.streaming.alignment import Aligner
 from paluku.streaming.frames import Frame, FrameBuffer, FrameOverflowError
 from paluku.streaming.memory import SessionMemory
-from paluku.streaming.ports import Conditions
+from paluku.streaming.ports import FIRST_CODE, OUR_TEXT, USER_TEXT, Conditions
 from paluku.streaming.turns import Interrupt, TurnEvent, TurnTaking, TurnTracker
 from paluku.tokens.text import TextStream
 
@@ -25,6 +35,13 @@ Heard = asyncio.Future[dict[str, float]]
 
 # How long a model that was interrupted hears itself be silent before it may speak again: a short pause.
 HUSH_FRAMES = 5
+
+
+class Transcripts(NamedTuple):
+    """Tokens in, text out, of both sides."""
+
+    own: TextStream
+    user: TextStream
 
 
 class Identity(NamedTuple):
@@ -62,7 +79,7 @@ class Session:
         seating: Seating,
         memory: SessionMemory,
         frames: FrameBuffer,
-        transcript: TextStream,
+        transcripts: Transcripts,
         turns: TurnTracker,
         aligner: Aligner,
         max_waiting: int,
@@ -94,7 +111,7 @@ class Session:
         self._max_frames = frames.max_frames
         self._patience_frames = max(frames.max_frames, patience_frames or 0)
         self._is_behind = False
-        self._transcript = transcript
+        self._transcripts = transcripts
         self._turns = turns
         self._aligner = aligner
         self._last_probability = 0.0
@@ -343,7 +360,7 @@ class Session:
         self.is_paused = False
 
     def cut_unheard(self, unheard: np.ndarray) -> None:
-        """Make the memory hold what the user heard: `unheard` `[1 + K]` stands for the rest."""
+        """Make the memory hold what the user heard: `unheard` `[2 + K]` stands for the rest."""
         if self._unheard_from is not None:
             self.memory.cut(self._unheard_from, unheard)
             self._unheard_from = None
@@ -353,8 +370,9 @@ class Session:
         self.wants_rebuild = self.is_interrupted = False
 
     def _reply(self, frame: Frame, answer: Answer, probability: float) -> None:
-        present = bool(answer.reply[1] >= 0) and not self.is_interrupted
-        text = self._transcript.feed(int(answer.reply[0]))
+        present = bool(answer.reply[FIRST_CODE] >= 0) and not self.is_interrupted
+        text = self._transcripts.own.feed(int(answer.reply[OUR_TEXT]))
+        understood = self._transcripts.user.feed(int(answer.reply[USER_TEXT]))
         if self.listens:
             self._turns.turn_taking = self.turn_taking
             sound = answer.pcm if present else None
@@ -367,9 +385,13 @@ class Session:
             text = ""
         if text:
             self.memory.said(frame.number, text)
+        if understood:
+            self.memory.said(frame.number, understood, "user")
         audible = present and (self._turns.reply_is_audible or not self.listens)
         pcm = answer.pcm if present else answer.pcm * 0
         self._say(ReplyFrame(frame.number, pcm, present, audible, text, frame.arrived_s))
+        if understood:
+            self._say(UserText(frame.number, understood))
         self._sent_end = frame.number + 1
 
     def _tell(self, event: TurnEvent) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paluku.log import logger
+from paluku.log import fault, logger
 from paluku.serving.config import ServingConfig
 from paluku.serving.lane import Answer, Lane, Row
 from paluku.serving.mover import Mover
@@ -134,8 +134,8 @@ class Ticker:
         """A mistake of ours in a callback must not pass unseen: the clock stops, which is noticed."""
         try:
             self._landed(step, done)
-        except Exception as error:
-            log.exception("a batch could not be answered")
+        except Exception as error:  # noqa: BLE001 (it is raised by `run`)
+            log.error("a batch could not be answered: %s", fault(error))  # noqa: TRY400 (not its words)
             self._broken = error
 
     def _landed(self, step: _Step, done: "asyncio.Future[list[Answer]]") -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from paluku.streaming.fused import FusedStage, split
-from paluku.streaming.ports import Batch, Conditions, Stage
+from paluku.streaming.ports import FIRST_CODE, OUR_TEXT, USER_TEXT, Batch, Conditions, Stage
 from paluku.streaming.seats import SeatTable
 
 
@@ -15,6 +15,7 @@ class Reply(NamedTuple):
 
     pcm: np.ndarray  # int16 [S]; silence when not `present`
     text_token: int
+    user_text_token: int  # what the model has understood of the user
     present: bool  # whether there was a reply frame to decode; not at a session's first step
 
 
@@ -51,7 +52,7 @@ class Engine:
         batch = to_batch(frames)
         rows = split(self._stage.step(batch).payload, batch.payload.shape[1])
         return {
-            seat: Reply(pcm, int(reply[0]), bool(reply[1] >= 0))
+            seat: Reply(pcm, int(reply[OUR_TEXT]), int(reply[USER_TEXT]), bool(reply[FIRST_CODE] >= 0))
             for seat, reply, pcm in zip(frames, rows.reply, rows.pcm, strict=True)
         }
 

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paluku.streaming.ports import Batch, Conditions, History, Stage
+from paluku.streaming.ports import FIRST_CODE, Batch, Conditions, History, Stage
 
 
 class FusedRows(NamedTuple):
     """What `FusedStage.step` gives, part by part; all int16."""
 
     user_codes: np.ndarray  # [N, K], as Encode gave them
-    reply: np.ndarray  # [N, 1 + K], as Converse
+    reply: np.ndarray  # [N, 2 + K], as Converse
     pcm: np.ndarray  # [N, S], as Decode
 
 
@@ -51,11 +51,11 @@ class FusedStage:
         return chain.from_iterable([stage.prime(seat, history) for stage in self._stages])
 
     def step(self, batch: Batch) -> Batch:
-        """PCM int16 `[N, S]` to int16 `[N, K + 1 + K + S]` (`split`); raises ValueError for a wrong batch."""
+        """PCM int16 `[N, S]` to int16 `[N, K + 2 + K + S]` (`split`); raises ValueError for a wrong batch."""
         encode, converse, decode = self._stages
         heard = encode.step(batch)
         spoken = converse.step(heard)
-        sound = decode.step(Batch(batch.seats, np.ascontiguousarray(spoken.payload[:, 1:])))
+        sound = decode.step(Batch(batch.seats, np.ascontiguousarray(spoken.payload[:, FIRST_CODE:])))
         return Batch(batch.seats, np.hstack((heard.payload, spoken.payload, sound.payload)))
 
     def close(self, seat: int) -> None:
@@ -65,7 +65,7 @@ class FusedStage:
 
 
 def split(payload: np.ndarray, frame_samples: int) -> FusedRows:
-    """Rows `[N, K + 1 + K + S]` in their parts, as views."""
-    num_codebooks = (payload.shape[1] - 1 - frame_samples) // 2
-    user_codes, reply, pcm = np.split(payload, (num_codebooks, 2 * num_codebooks + 1), axis=1)
+    """Rows `[N, K + 2 + K + S]` in their parts, as views."""
+    num_codebooks = (payload.shape[1] - FIRST_CODE - frame_samples) // 2
+    user_codes, reply, pcm = np.split(payload, (num_codebooks, 2 * num_codebooks + FIRST_CODE), axis=1)
     return FusedRows(user_codes, reply, pcm)

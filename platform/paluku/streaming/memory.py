@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from paluku.config import Config
-from paluku.streaming.ports import History
+from paluku.streaming.ports import USER_TEXT, History
 
 MAX_TURNS = 10
 
@@ -24,7 +24,7 @@ class Turn(Config):
     role: Role
     first_frame: int
     end_frame: int | None = None  # the frame after the last; None while it lasts
-    text: str = ""  # the agent's transcript; the model gives none of the user's
+    text: str = ""  # what was said, as the model has it; of the user what it understood
 
     def ended_by(self, end_frame: int) -> "Turn":
         """The same turn, over by a frame."""
@@ -40,17 +40,36 @@ class Update(NamedTuple):
     facts: Mapping[str, Any]  # plain JSON values: "turns", "memory" (its own), and what the session adds
 
 
+class _Words:
+    """One side's transcript, in the pieces that came with the frames kept."""
+
+    def __init__(self) -> None:
+        self.pieces: deque[tuple[int, str]] = deque()
+        self.untold = 0  # so many of the last pieces came before the turn that says them
+
+    def take_untold(self) -> list[str]:
+        """Those that wait for their turn, which has come."""
+        waiting = [text for _, text in self.pieces][len(self.pieces) - self.untold :]
+        self.untold = 0
+        return waiting
+
+    def drop_before(self, frame: int) -> None:
+        """Forget the pieces of older frames."""
+        while self.pieces and self.pieces[0][0] < frame:
+            self.pieces.popleft()
+        self.untold = min(self.untold, len(self.pieces))
+
+
 class SessionMemory:
     """The last `max_frames` frames and ten turns of one session."""
 
     def __init__(self, max_frames: int, max_pcm_frames: int) -> None:
-        self._frames: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=max_frames)  # [K], [1 + K]
+        self._frames: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=max_frames)  # [K], [2 + K]
         self._pcm: deque[np.ndarray] = deque(maxlen=min(max_pcm_frames, max_frames))  # [S]
         self._end = 0
         self._changed_from = 0
-        self._widths = (0, 0, 0)  # S, K, 1 + K, once a frame was seen
-        self._pieces: deque[tuple[int, str]] = deque()  # the transcript of the frames kept
-        self._untold = 0  # so many of the last pieces came before the turn that says them
+        self._widths = (0, 0, 0)  # S, K, 2 + K, once a frame was seen
+        self._words: dict[Role, _Words] = {"user": _Words(), "agent": _Words()}
         self.turns: deque[Turn] = deque(maxlen=MAX_TURNS)
 
     @property
@@ -64,18 +83,19 @@ class SessionMemory:
         return self._end - len(self._frames)
 
     def append(self, pcm: np.ndarray, user_codes: np.ndarray, reply: np.ndarray) -> None:
-        """One frame more: int16 `[S]`, `[K]`, `[1 + K]`."""
+        """One frame more: int16 `[S]`, `[K]`, `[2 + K]`."""
         self._widths = (len(pcm), len(user_codes), len(reply))
         self._frames.append((user_codes, reply))
         self._pcm.append(pcm)
         self._end += 1
-        self._drop_pieces()
+        for words in self._words.values():
+            words.drop_before(self.start)
 
     def history(self, end: int | None = None) -> History:
         """What to prime a seat from, up to (without) frame `end`.
 
         Sound is kept for the last frames only, so a shorter history has less of it. One without frames
-        is `[0, S]`, `[0, K]`, `[0, 1 + K]`, or `[0, 0]` each before the first frame.
+        is `[0, S]`, `[0, K]`, `[0, 2 + K]`, or `[0, 0]` each before the first frame.
 
         Raises:
             ValueError: when `end` is not among the frames kept.
@@ -97,10 +117,8 @@ class SessionMemory:
             turns = list(self.turns)
             turns.insert(place, Turn(role=role, first_frame=frame))
             self.turns = deque(turns, maxlen=MAX_TURNS)
-        if role == "agent":
-            untold, self._untold = list(self._pieces)[len(self._pieces) - self._untold :], 0
-            for _, text in untold:
-                self._tell(text)
+        for text in self._words[role].take_untold():
+            self._tell(role, text)
 
     def ended(self, role: Role, frame: int) -> None:
         """One side had stopped by a frame; nothing happens when it was not speaking."""
@@ -108,26 +126,30 @@ class SessionMemory:
             if turn.role == role and turn.end_frame is None:
                 self._change(index, end_frame=max(frame, turn.first_frame))
 
-    def said(self, frame: int, text: str) -> None:
-        """The piece of the agent's transcript that came with a frame.
+    def said(self, frame: int, text: str, role: Role = "agent") -> None:
+        """The piece of one side's transcript that came with a frame.
 
         Text may come before its sound: without a turn under way it is the next turn's.
         """
-        self._pieces.append((frame, text))
-        if any(turn.role == "agent" and turn.end_frame is None for turn in self.turns):
-            self._tell(text)
+        words = self._words[role]
+        words.pieces.append((frame, text))
+        if any(turn.role == role and turn.end_frame is None for turn in self.turns):
+            self._tell(role, text)
         else:
-            self._untold += 1
+            words.untold += 1
 
     def cut(self, first_frame: int, unheard: np.ndarray) -> None:
-        """The user did not hear the reply from `first_frame` on: those rows become `unheard` `[1 + K]`.
+        """The user did not hear the reply from `first_frame` on: those rows become `unheard` `[2 + K]`.
 
-        The agent's turns and their text end there too.
+        The agent's turns and their text end there too; what the user was understood to say stays.
         """
         for index in range(max(0, first_frame - self.start), len(self._frames)):
-            self._frames[index] = (self._frames[index][0], unheard)
+            user_codes, reply = self._frames[index]
+            row = unheard.copy()
+            row[USER_TEXT] = reply[USER_TEXT]
+            self._frames[index] = (user_codes, row)
         self._changed_from = min(self._changed_from, max(first_frame, self.start))
-        self._untell_from(first_frame)
+        self._untell_from(first_frame, "agent")
         heard = [turn for turn in self.turns if turn.role == "user" or turn.first_frame < first_frame]
         cut = [turn if turn.role == "user" else turn.ended_by(first_frame) for turn in heard]
         self.turns = deque(cut, maxlen=MAX_TURNS)
@@ -140,7 +162,8 @@ class SessionMemory:
         """
         if not self.start <= end <= self._end:
             raise ValueError(f"frame {end} was asked for; {self.start} to {self._end} are kept")
-        self._untell_from(end)
+        self._untell_from(end, "agent")
+        self._untell_from(end, "user")
         turns = [turn for turn in self.turns if turn.first_frame < end]
         self.turns = deque((turn.ended_by(end) for turn in turns), maxlen=MAX_TURNS)
         self._take_back(self._end - end)
@@ -148,9 +171,9 @@ class SessionMemory:
 
     def clear(self) -> None:
         """Forget every frame and turn; the count goes on."""
-        for kept in (self._frames, self._pcm, self._pieces, self.turns):
+        for kept in (self._frames, self._pcm, self.turns):
             kept.clear()
-        self._untold = 0
+        self._words = {role: _Words() for role in self._words}
         self._changed_from = self._end
 
     def update(self, facts: Mapping[str, Any]) -> Update:
@@ -177,8 +200,9 @@ class SessionMemory:
         self._take_back(self._end - history.start)
         self._extend(history)
         self._forget_before(facts["memory"]["start"], facts["memory"]["sound_start"])
-        self._pieces = deque((frame, text) for frame, text in facts["memory"]["pieces"])
-        self._untold = facts["memory"]["untold"]
+        for role, words in self._words.items():
+            words.pieces = deque((frame, text) for frame, text in facts["memory"]["words"][role]["pieces"])
+            words.untold = facts["memory"]["words"][role]["untold"]
         self.turns = deque((Turn(**turn) for turn in facts["turns"]), maxlen=MAX_TURNS)
         self._changed_from = min(self._changed_from, history.start)
 
@@ -186,8 +210,10 @@ class SessionMemory:
         own = {
             "start": self.start,
             "sound_start": self._sound_start,
-            "pieces": [list(piece) for piece in self._pieces],
-            "untold": self._untold,
+            "words": {
+                role: {"pieces": [list(piece) for piece in words.pieces], "untold": words.untold}
+                for role, words in self._words.items()
+            },
         }
         return {**facts, "turns": [turn.model_dump() for turn in self.turns], "memory": own}
 
@@ -232,31 +258,28 @@ class SessionMemory:
             np.array([row for _, row in rows], np.int16).reshape(len(rows), reply),
         )
 
-    def _drop_pieces(self) -> None:
-        while self._pieces and self._pieces[0][0] < self.start:
-            self._pieces.popleft()
-        self._untold = min(self._untold, len(self._pieces))
-
     def _change(self, index: int, **values: Any) -> None:
         self.turns[index] = self.turns[index].model_copy(update=values)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, role: Role, text: str) -> None:
         for index in reversed(range(len(self.turns))):
-            if self.turns[index].role == "agent":
+            if self.turns[index].role == role:
                 self._change(index, text=self.turns[index].text + text)
                 return
 
-    def _untell_from(self, frame: int) -> None:
-        while self._pieces and self._pieces[-1][0] >= frame:
-            self._untell(self._pieces.pop()[1])
+    def _untell_from(self, frame: int, role: Role) -> None:
+        words = self._words[role]
+        while words.pieces and words.pieces[-1][0] >= frame:
+            self._untell(words.pieces.pop()[1], role)
 
-    def _untell(self, text: str) -> None:
+    def _untell(self, text: str, role: Role) -> None:
         """Take a piece, the last, back out of the turn that has it; an old turn may be forgotten by now."""
-        if self._untold:
-            self._untold -= 1
+        words = self._words[role]
+        if words.untold:
+            words.untold -= 1
             return
         for index in reversed(range(len(self.turns))):
             turn = self.turns[index]
-            if turn.role == "agent" and turn.text:
+            if turn.role == role and turn.text:
                 self._change(index, text=turn.text.removesuffix(text))
                 return

@@ -99,6 +99,11 @@ class TickMetrics:
         return self._ticks.histogram
 
     @property
+    def answer_histogram(self) -> Histogram:
+        """Of all frames' ways through the service."""
+        return self._answers.histogram
+
+    @property
     def stage_histograms(self) -> dict[str, Histogram]:
         """Of all steps, by stage."""
         return {name: window.histogram for name, window in self._stages.items()}

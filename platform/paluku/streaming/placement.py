@@ -50,17 +50,15 @@ def choose(
     """A replica of each stage, in the stages' order.
 
     `lanes` holds the sessions on each path in use. A session that is `moving` is let in however busy a
-    replica is: it is served already; no other is where the p99 of the step time is above `busy_share` of
-    the tick. `preferred` is taken when all of it can be.
+    replica is: it is served already; another is where the p99 of the step time is at most `busy_share` of the
+    tick, and if that is nowhere, where nobody sits. `preferred` is taken when all of it can be.
 
     Raises:
         SeatsExhausted: when a stage has no seat of that bundle free, or no time for one more.
     """
     assert stages, "a session sits on at least one stage"
-    rooms = [
-        {c.replica_id: c for c in stage if _takes(c, bundle, busy_share * tick_s * MS_PER_S, moving)}
-        for stage in stages
-    ]
+    busy_ms = busy_share * tick_s * MS_PER_S
+    rooms = [_room([c for c in stage if _has_seat(c, bundle)], busy_ms, moving) for stage in stages]
     for stage, room in zip(stages, rooms, strict=True):
         if not room:
             raise SeatsExhausted(_why(stage, bundle), retry_s)
@@ -69,14 +67,16 @@ def choose(
     return _packed(rooms, [lane for lane, sessions in lanes.items() if sessions > 0])
 
 
-def _takes(candidate: Candidate, bundle: str, busy_ms: float, moving: bool) -> bool:
-    is_busy = candidate.step_p99_ms is not None and candidate.step_p99_ms > busy_ms
-    return (
-        not candidate.is_leaving
-        and bundle in candidate.bundles
-        and candidate.free_share > 0
-        and (moving or not is_busy)
-    )
+def _has_seat(candidate: Candidate, bundle: str) -> bool:
+    return not candidate.is_leaving and bundle in candidate.bundles and candidate.free_share > 0
+
+
+def _room(candidates: Sequence[Candidate], busy_ms: float, moving: bool) -> dict[str, Candidate]:
+    """Who takes the session, by name."""
+    calm = [c for c in candidates if moving or c.step_p99_ms is None or c.step_p99_ms <= busy_ms]
+    # Where nobody sits, the slow steps were for nobody, or for sessions that have left: they say nothing
+    # about one session alone.
+    return {c.replica_id: c for c in calm or [c for c in candidates if c.used == 0]}
 
 
 def _why(stage: Sequence[Candidate], bundle: str) -> str:

@@ -12,15 +12,23 @@ import numpy as np
 from paluku.config import Config
 from paluku.voices import StyleName, VoiceName
 
+# The columns of a reply row: our text token, the user's (PAD where the model hears no words), our K codes.
+OUR_TEXT, USER_TEXT, FIRST_CODE = 0, 1, 2
+
 
 class Conditions(Config):
     """What a session asks of the model."""
 
     voice: VoiceName = "priya"
     style: StyleName = "neutral"
+    speaker: tuple[float, ...] | None = None  # a reference recording's vector, in place of the voice's own
     seed: int = 0
-    temperature: float = 0.8
+    temperature: float = 0.8  # of the codes
     top_k: int = 50
+    text_temperature: float = 0.7
+    text_top_k: int = 25
+    # How strongly voice and style are followed: 1 as trained; another value only where Converse is guided.
+    guidance: float = 1.0
 
 
 class Batch(NamedTuple):
@@ -29,7 +37,7 @@ class Batch(NamedTuple):
     `seats` is int32 `[N]`, without repetition. `payload` is `[N, ...]`, by stage boundary:
     PCM int16 `[N, S]` into Encode and out of Decode; codes int16 `[N, K]` into Converse (the user's)
     and Decode (the reply's; -1 in a row means "no reply frame yet" and decodes to silence);
-    int16 `[N, 1 + K]` out of Converse, text token first.
+    int16 `[N, 2 + K]` out of Converse: our text token, the user's, then our codes (`FIRST_CODE` on).
     """
 
     seats: np.ndarray
@@ -46,7 +54,7 @@ class History(NamedTuple):
     start: int  # the first frame's number in its session
     user_pcm: np.ndarray  # [P, S]
     user_codes: np.ndarray  # [F, K]
-    reply: np.ndarray  # [F, 1 + K], as Converse gave it
+    reply: np.ndarray  # [F, 2 + K], as Converse gave it
 
     @property
     def end(self) -> int:

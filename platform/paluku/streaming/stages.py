@@ -1,7 +1,8 @@
 """Encode, Converse and Decode over the models: `N` seats of a batch stepped in fixed shapes of `B`.
 
 Each stage scatters the batch's rows into buffers of `B` rows that live as long as it does, steps all
-of them under a mask, and gathers the batch's rows: the shapes a model sees never change.
+of them under a mask, and gathers the batch's rows: the shapes a model sees never change. The buffers
+lie where the model does. Steps of seats that nobody has are harmless: their mask is off.
 """
 
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from paluku.audio import from_pcm16, to_pcm16
 from paluku.codec.port import Codec
-from paluku.nn.state import reset_
+from paluku.nn.state import leaves, reset_
+from paluku.s2s.conditioning import ConditionRows
 from paluku.s2s.duplex import SeatConditions, duplex_step, init_duplex_state
 from paluku.s2s.model import S2SModel
 from paluku.s2s.prefill import only_seat, prefill, reach_frames
-from paluku.streaming.ports import Batch, Conditions, History, Stage
+from paluku.streaming.graphs import accelerated
+from paluku.streaming.ports import FIRST_CODE, Batch, Conditions, History, Stage
 from paluku.voices import STYLES, VOICES
 
 NO_CODE = -1  # in every place of a reply row: there is no reply frame yet
@@ -29,9 +32,9 @@ _DONE = object()
 class Rows:
     """The seats of one stage: which are open, which a step is for, and what may be sent to them."""
 
-    def __init__(self, num_seats: int, width: int, what: str) -> None:
+    def __init__(self, num_seats: int, width: int, what: str, device: torch.device) -> None:
         self.num_seats = num_seats
-        self.mask = torch.zeros(num_seats, dtype=torch.bool)
+        self.mask = torch.zeros(num_seats, dtype=torch.bool, device=device)
         self._open: dict[int, int] = {}  # the visit that each open seat is at
         self._visits = 0
         self._width, self._what = width, what
@@ -100,7 +103,7 @@ class Rows:
             self.check_open(seat)
         if len(set(listed)) != len(listed):
             raise ValueError(f"a seat comes twice in {listed}; a batch holds one frame a seat")
-        rows = torch.tensor(listed, dtype=torch.int64)
+        rows = torch.tensor(listed, dtype=torch.int64, device=self.mask.device)
         self.mask.zero_()
         self.mask[rows] = True
         return rows
@@ -117,9 +120,10 @@ class EncodeStage:
     def __init__(self, codec: Codec, num_seats: int) -> None:
         samples = codec.frame_samples
         self._codec = codec
-        self._rows = Rows(num_seats, samples, "PCM")
         self._state = codec.init_encode_state(num_seats)
-        self._wave = torch.zeros(num_seats, 1, samples)
+        self._device = next(leaves(self._state)).device
+        self._rows = Rows(num_seats, samples, "PCM", self._device)
+        self._wave = torch.zeros(num_seats, 1, samples, device=self._device)
 
     @property
     def num_seats(self) -> int:
@@ -149,9 +153,9 @@ class EncodeStage:
     def step(self, batch: Batch) -> Batch:
         """PCM int16 `[N, S]` to codes int16 `[N, K]`; raises ValueError for a wrong batch."""
         rows = self._rows.take(batch)
-        self._wave[rows, 0] = torch.from_numpy(from_pcm16(batch.payload))
+        self._wave[rows, 0] = torch.from_numpy(from_pcm16(batch.payload)).to(self._device)
         codes = self._codec.encode_step(self._state, self._wave, self._rows.mask)
-        return Batch(batch.seats, codes[rows, :, 0].to(torch.int16).numpy())
+        return Batch(batch.seats, codes[rows, :, 0].to(torch.int16).cpu().numpy())
 
     @torch.inference_mode()
     def close(self, seat: int) -> None:
@@ -164,9 +168,10 @@ class DecodeStage:
 
     def __init__(self, codec: Codec, num_seats: int) -> None:
         self._codec = codec
-        self._rows = Rows(num_seats, codec.num_codebooks, "codes")
         self._state = codec.init_decode_state(num_seats)
-        self._codes = torch.zeros(num_seats, codec.num_codebooks, 1, dtype=torch.int64)
+        self._device = next(leaves(self._state)).device
+        self._rows = Rows(num_seats, codec.num_codebooks, "codes", self._device)
+        self._codes = torch.zeros(num_seats, codec.num_codebooks, 1, dtype=torch.int64, device=self._device)
 
     @property
     def num_seats(self) -> int:
@@ -189,7 +194,7 @@ class DecodeStage:
 
     def prime(self, seat: int, history: History) -> Iterator[None]:
         """Decode the last reply frames for this seat alone, unheard."""
-        codes = _checked(history, self._codec.num_codebooks).reply[:, 1:]
+        codes = _checked(history, self._codec.num_codebooks).reply[:, FIRST_CODE:]
         frames = codes[(codes != NO_CODE).any(axis=1)]
         return self._rows.during_visit(seat, _steps(self, seat, frames[-self.reach_frames :]))
 
@@ -200,9 +205,9 @@ class DecodeStage:
         codes = torch.from_numpy(batch.payload.astype(np.int64))
         present = (codes != NO_CODE).any(dim=1)
         check_codes(codes[present], self._codec.codebook_size)
-        self._codes[rows, :, 0] = codes.clamp(min=0)
-        self._rows.mask[rows] = present
-        wave = self._codec.decode_step(self._state, self._codes, self._rows.mask)[rows, 0]
+        self._codes[rows, :, 0] = codes.clamp(min=0).to(self._device)
+        self._rows.mask[rows] = present.to(self._device)
+        wave = self._codec.decode_step(self._state, self._codes, self._rows.mask)[rows, 0].cpu()
         wave.masked_fill_(~present[:, None], 0.0)
         return Batch(batch.seats, to_pcm16(wave.numpy()))
 
@@ -213,22 +218,24 @@ class DecodeStage:
 
 
 class ConverseStage:
-    """The user's codes to a text token and the reply's codes."""
+    """The user's codes to both text tokens and the reply's codes.
 
-    def __init__(self, model: S2SModel, num_seats: int) -> None:
-        self._model = model
-        self._num_codebooks = model.config.num_codebooks
-        self._codebook_size = model.config.codebook_size
-        self._rows = Rows(num_seats, self._num_codebooks, "codes")
-        self._state = init_duplex_state(model, num_seats)
-        self._codes = torch.zeros(num_seats, self._num_codebooks, dtype=torch.int64)
-        self._conditions = SeatConditions(
-            voice=torch.zeros(num_seats, dtype=torch.int64),
-            style=torch.zeros(num_seats, dtype=torch.int64),
-            seed=torch.zeros(num_seats, dtype=torch.int64),
-            temperature=torch.ones(num_seats),
-            top_k=torch.ones(num_seats, dtype=torch.int64),
-        )
+    `guided` seats may ask for more (or less) guidance than 1, and all of them cost twice as much.
+    `compiled`: see `streaming.graphs`.
+    """
+
+    def __init__(
+        self, model: S2SModel, num_seats: int, *, guided: bool = False, compiled: bool = False
+    ) -> None:
+        config, device = model.config, model.text_head.weight.device
+        self._model, self._device = model, device
+        self._num_codebooks, self._codebook_size = config.num_codebooks, config.codebook_size
+        self._rows = Rows(num_seats, self._num_codebooks, "codes", device)
+        self._state = init_duplex_state(model, num_seats, guided=guided)
+        self._codes = torch.zeros(num_seats, self._num_codebooks, dtype=torch.int64, device=device)
+        self._conditions = _no_conditions(model, num_seats)
+        fixed = self._state, self._codes, self._conditions, self._rows.mask
+        self._step = accelerated(model, duplex_step, *fixed, compiled=compiled)
 
     @property
     def num_seats(self) -> int:
@@ -237,7 +244,8 @@ class ConverseStage:
 
     @torch.inference_mode()
     def open(self, seat: int, conditions: Conditions) -> None:
-        """Make a seat fresh, with the session's voice, style and sampling."""
+        """Make a seat fresh, with the session's voice, style and sampling; raises ValueError as `adjust`."""
+        self._check(conditions)
         reset_(self._state, self._rows.open(seat))
         self.adjust(seat, conditions)
 
@@ -246,14 +254,33 @@ class ConverseStage:
         """The model's."""
         return reach_frames(self._model)
 
+    @torch.inference_mode()
     def adjust(self, seat: int, conditions: Conditions) -> None:
-        """Another voice, style or sampling from the next frame on."""
+        """Another voice, style or sampling from the next frame on.
+
+        Raises:
+            ValueError: when the speaker's vector has another size, or guidance is asked of a stage that
+                is not guided.
+        """
         self._rows.check_open(seat)
-        self._conditions.voice[seat] = VOICES.index(conditions.voice)
-        self._conditions.style[seat] = STYLES.index(conditions.style)
-        self._conditions.seed[seat] = conditions.seed
-        self._conditions.temperature[seat] = conditions.temperature
-        self._conditions.top_k[seat] = conditions.top_k
+        self._check(conditions)
+        asked, voices = self._conditions, self._model.conditioning.voices
+        voice = voices[VOICES.index(conditions.voice)]
+        told = conditions.speaker
+        asked.rows.speaker[seat] = voice if told is None else torch.tensor(told, dtype=voice.dtype)
+        asked.rows.style[seat] = STYLES.index(conditions.style)
+        for name in ("seed", "temperature", "top_k", "text_temperature", "text_top_k", "guidance"):
+            getattr(asked, name)[seat] = getattr(conditions, name)
+
+    def _check(self, conditions: Conditions) -> None:
+        """Raise ValueError for what the model cannot do."""
+        if conditions.guidance != 1 and not self._state.unconditioned:
+            raise ValueError(
+                f"guidance {conditions.guidance:g} was asked for; open the stage guided, or ask for 1"
+            )
+        size = self._model.config.speaker_dim
+        if conditions.speaker is not None and len(conditions.speaker) != size:
+            raise ValueError(f"a speaker's vector has {size} numbers, not {len(conditions.speaker)}")
 
     def prime(self, seat: int, history: History) -> Iterator[None]:
         """One prefill of the replies as they were given (`s2s.prefill`)."""
@@ -261,25 +288,39 @@ class ConverseStage:
         user_codes = torch.from_numpy(history.user_codes.astype(np.int64))
         reply = torch.from_numpy(history.reply.astype(np.int64))
         check_codes(user_codes, self._codebook_size)
-        check_codes(reply[:, 1:].clamp(min=0), self._codebook_size)
+        check_codes(reply[:, FIRST_CODE:].clamp(min=0), self._codebook_size)
         state, conditions = only_seat(self._state, self._conditions, seat)
-        slices = prefill(self._model, state, history.start, user_codes, reply, conditions)
-        return self._rows.during_visit(seat, slices)
+        known = user_codes.to(self._device), reply.to(self._device)
+        return self._rows.during_visit(seat, prefill(self._model, state, history.start, *known, conditions))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self, batch: Batch) -> Batch:
-        """Codes int16 `[N, K]` to int16 `[N, 1 + K]`, text first; raises ValueError for a wrong batch."""
+        """Codes int16 `[N, K]` to int16 `[N, 2 + K]`, text first; raises ValueError for a wrong batch."""
         rows = self._rows.take(batch)
         codes = torch.from_numpy(batch.payload.astype(np.int64))
         check_codes(codes, self._codebook_size)
-        self._codes[rows] = codes
-        reply = duplex_step(self._model, self._state, self._codes, self._conditions, self._rows.mask)
-        return Batch(batch.seats, reply[rows].to(torch.int16).numpy())
+        self._codes[rows] = codes.to(self._device)
+        return Batch(batch.seats, self._step()[rows].to(torch.int16).cpu().numpy())
 
     @torch.inference_mode()
     def close(self, seat: int) -> None:
         """Forget a session."""
         reset_(self._state, self._rows.close(seat))
+
+
+def _no_conditions(model: S2SModel, num_seats: int) -> SeatConditions:
+    """Room for what the seats' sessions ask."""
+    device = model.text_head.weight.device
+
+    def numbers() -> Tensor:
+        return torch.zeros(num_seats, dtype=torch.int64, device=device)
+
+    def ones() -> Tensor:
+        return torch.ones(num_seats, device=device)
+
+    speaker = torch.zeros_like(model.conditioning.voices[:1]).repeat(num_seats, 1)
+    rows = ConditionRows(speaker, numbers(), ones().bool(), ones().bool())
+    return SeatConditions(rows, numbers(), ones(), numbers(), ones(), numbers(), ones())
 
 
 def check_codes(codes: Tensor, codebook_size: int) -> None:
@@ -307,7 +348,7 @@ def _steps(stage: Stage, seat: int, rows: np.ndarray) -> Iterator[None]:
 def _checked(history: History, num_codebooks: int) -> History:
     """Raise ValueError unless the rows have their widths; an empty history may have any."""
     frames = len(history.reply)
-    codes, reply = (frames, num_codebooks), (frames, 1 + num_codebooks)
+    codes, reply = (frames, num_codebooks), (frames, FIRST_CODE + num_codebooks)
     shapes = (history.user_codes.shape, history.reply.shape)
     if frames and shapes != (codes, reply):
         raise ValueError(f"history must have the shapes {(codes, reply)}, not {shapes}")

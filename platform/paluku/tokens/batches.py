@@ -1,11 +1,11 @@
-"""Rows of tokens to the tensors of a training batch: cropped or padded to one number of frames."""
+"""Rows of tokens to the tensors of a training batch: cropped, and packed one after the other into rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from paluku.errors import CorpusError
@@ -13,20 +13,26 @@ from paluku.shapes import Codes
 from paluku.tokens.text import PAD
 from paluku.voices import STYLES, VOICES
 
+NO_DOCUMENT = -1
+
 
 class TokenBatch(NamedTuple):
-    """`B` dialogues of `T` frames. Past a dialogue's end: code 0, `PAD`, and not valid."""
+    """`B` rows of `T` frames, each with one or more of the batch's `N` documents, one after the other.
+
+    A frame of no document (the end of a row) has code 0, `PAD`, and document -1.
+    """
 
     agent_codes: Codes
     user_codes: Codes
-    text: Int[Tensor, "B T"]
-    voice: Int[Tensor, "B"]
-    style: Int[Tensor, "B"]
-    valid: Bool[Tensor, "B T"]
+    text: Int[Tensor, "B T"]  # what we say
+    user_text: Int[Tensor, "B T"]  # what the user said
+    document: Int[Tensor, "B T"]  # which of the N the frame belongs to
+    voice: Int[Tensor, "N"]
+    style: Int[Tensor, "N"]
 
     def to(self, device: torch.device) -> "TokenBatch":
         """The same on a device."""
-        return TokenBatch(*(tensor.to(device) for tensor in self))
+        return TokenBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class Sizes(NamedTuple):
@@ -37,43 +43,55 @@ class Sizes(NamedTuple):
     text_vocab: int
 
 
-def crop_starts(rows: Sequence[Mapping[str, Any]], frames: int, seed: int, first: int) -> list[int]:
-    """Where each row's crop begins: a pure function of the seed and the row's position in the whole run.
+class Crop(NamedTuple):
+    """Frames `[start, start + frames)` of a row of tokens: one document."""
 
-    `first` is the position of the first row, counted over all steps and workers.
+    row: Mapping[str, Any]
+    start: int
+    frames: int
+
+
+def crop(row: Mapping[str, Any], limit: int, start_share: float, random: np.random.Generator) -> Crop:
+    """The whole row, or `limit` frames of a longer one.
+
+    Those begin at frame 0 with probability `start_share`, else anywhere: a session is heard from its
+    beginning, and as it goes on.
     """
-    return [
-        int(np.random.default_rng((seed, first + place)).integers(max(row["num_frames"] - frames, 0) + 1))
-        for place, row in enumerate(rows)
-    ]
+    spare = row["num_frames"] - limit
+    if spare <= 0:
+        return Crop(row, 0, row["num_frames"])
+    return Crop(row, 0 if random.random() < start_share else int(random.integers(spare + 1)), limit)
 
 
-def token_batch(
-    rows: Sequence[Mapping[str, Any]], starts: Sequence[int], frames: int, sizes: Sizes
-) -> TokenBatch:
-    """Frames `[start, start + frames)` of each row, followed by padding where a row ends before.
+def token_batch(rows: Sequence[Sequence[Crop]], frames: int, sizes: Sizes) -> TokenBatch:
+    """Rows of `frames` frames, each the given documents one after the other, then nothing.
 
     Raises:
-        CorpusError: when a row's tokens do not fit the model's sizes, or its voice or style is unknown.
+        CorpusError: when a document's tokens do not fit the model's sizes, or its voice or style is unknown.
     """
     B, K = len(rows), sizes.num_codebooks
-    agent, user = np.zeros((B, K, frames), np.int64), np.zeros((B, K, frames), np.int64)
-    text, valid = np.full((B, frames), PAD, np.int64), np.zeros((B, frames), bool)
-    for b, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        length = min(frames, row["num_frames"] - start)
-        crop = slice(start, start + length)
-        agent[b, :, :length] = _codes(row, "agent_codes", sizes)[:, crop]
-        user[b, :, :length] = _codes(row, "user_codes", sizes)[:, crop]
-        text[b, :length] = _within(row, "text", np.asarray(row["text"]), sizes.text_vocab)[crop]
-        valid[b, :length] = True
-    return TokenBatch(
-        torch.from_numpy(agent),
-        torch.from_numpy(user),
-        torch.from_numpy(text),
-        torch.tensor([_index(row, "voice", VOICES) for row in rows]),
-        torch.tensor([_index(row, "style", STYLES) for row in rows]),
-        torch.from_numpy(valid),
+    codes = np.zeros((2, B, K, frames), np.int64)
+    text = np.full((2, B, frames), PAD, np.int64)
+    document = np.full((B, frames), NO_DOCUMENT, np.int64)
+    documents: list[Mapping[str, Any]] = []
+    for b, crops in enumerate(rows):
+        assert sum(c.frames for c in crops) <= frames, f"row {b} has no room for {len(crops)} documents"
+        first = 0
+        for row, start, length in crops:
+            here, there = slice(first, first + length), slice(start, start + length)
+            for channel, name in enumerate(("agent_codes", "user_codes")):
+                codes[channel, b, :, here] = _codes(row, name, sizes)[:, there]
+            for channel, name in enumerate(("text", "user_text")):
+                text[channel, b, here] = _text(row, name, sizes)[there]
+            document[b, here] = len(documents)
+            documents.append(row)
+            first += length
+    voices, styles = (
+        torch.tensor([_index(row, what, names) for row in documents], dtype=torch.int64)
+        for what, names in (("voice", VOICES), ("style", STYLES))
     )
+    agent, user, ours, theirs, places = map(torch.from_numpy, (*codes, *text, document))
+    return TokenBatch(agent, user, ours, theirs, places, voices, styles)
 
 
 def _codes(row: Mapping[str, Any], name: str, sizes: Sizes) -> np.ndarray:
@@ -85,6 +103,15 @@ def _codes(row: Mapping[str, Any], name: str, sizes: Sizes) -> np.ndarray:
             f"{sizes.num_codebooks} codebooks; set model.num_codebooks to the codec's"
         )
     return _within(row, name, codes, sizes.codebook_size).reshape(sizes.num_codebooks, T)
+
+
+def _text(row: Mapping[str, Any], name: str, sizes: Sizes) -> np.ndarray:
+    """`[T]` of one channel."""
+    if row.get(name) is None:
+        raise CorpusError(
+            f"tokens of {row['id']} have no {name}; extract them again (jobs/extract_tokens.py)"
+        )
+    return _within(row, name, np.asarray(row[name]), sizes.text_vocab)
 
 
 def _within(row: Mapping[str, Any], name: str, tokens: np.ndarray, size: int) -> np.ndarray:

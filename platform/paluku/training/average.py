@@ -1,6 +1,8 @@
 """The moving average of a module's weights: what is evaluated and shipped (Karras et al. 2018, section 4.1).
 
-Buffers (codebooks, which are moving averages already, and counters) are kept as they are.
+Buffers (codebooks, which are moving averages already, and counters) are kept as they are. Weights that do
+not learn are not copied: a large model with small adapters is held once. Of a model that is sharded over
+workers (FSDP2) each averages its own part.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from paluku.errors import CheckpointError
 
@@ -28,8 +31,14 @@ class WeightAverage:
         assert 0 <= decay < 1, f"decay is {decay}"
         self.decay = decay
         self.updates = 0
-        self._learned = [name for name, _ in module.named_parameters(remove_duplicate=False)]
-        self._held = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        named = dict(module.named_parameters(remove_duplicate=False))
+        self._learned = [name for name, weight in named.items() if weight.requires_grad]
+        frozen = {name for name, weight in named.items() if not weight.requires_grad}
+        self._held = {
+            name: value.detach() if name in frozen else value.detach().clone()
+            for name, value in module.state_dict().items()
+        }
+        self._buffers = self._held.keys() - set(named)
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
@@ -37,9 +46,9 @@ class WeightAverage:
         now, held = module.state_dict(), self._held
         share = 1 - warm_decay(self.updates, self.decay)
         # One fused kernel for all weights, as torch.optim.swa_utils does.
-        averages, weights = ([state[name] for name in self._learned] for state in (held, now))
+        averages, weights = ([_here(state[name]) for name in self._learned] for state in (held, now))
         torch._foreach_lerp_(averages, weights, share)  # pyright: ignore[reportPrivateImportUsage]
-        for name in held.keys() - set(self._learned):
+        for name in self._buffers:
             held[name].copy_(now[name])
         self.updates += 1
 
@@ -64,7 +73,8 @@ class WeightAverage:
 
         Its buffers stay its own throughout.
         """
-        places = dict(module.named_parameters(remove_duplicate=False))
+        named = dict(module.named_parameters(remove_duplicate=False))
+        places = {name: named[name] for name in self._learned}
         own = {name: place.detach().clone() for name, place in places.items()}
         try:
             _write(places, self._held)
@@ -88,6 +98,11 @@ class WeightAverage:
         for name, value in self._held.items():
             value.copy_(saved[name])
         self.updates = int(state["updates"])
+
+
+def _here(value: Tensor) -> Tensor:
+    """This worker's part of a sharded tensor, which shares its memory; any other tensor itself."""
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 @torch.no_grad()

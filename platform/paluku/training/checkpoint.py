@@ -7,21 +7,21 @@ import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from paluku.config import Config
 from paluku.errors import CheckpointError
-from paluku.registry.artefact import CARD, Card, appearing_whole, read_model, write_model
+from paluku.registry.artefact import CARD, Card, ModelKind, appearing_whole, read_model, write_model
 
 TRAINING = "training.pt"
 
 
 def save(
     folder: Path,
-    kind: Literal["codec", "s2s"],
+    kind: ModelKind,
     config: Config,
     weights: Mapping[str, Tensor],
     training: Mapping[str, Any],

@@ -1,12 +1,15 @@
 """Settings of a codec training run."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from paluku.codec.native import NativeCodecConfig
+from paluku.codec.soundstream_config import SoundStreamConfig
 from paluku.codec.trainable import TrainableConfig
 from paluku.config import AbsolutePath, Config
+from paluku.registry.codecs import BEGINNINGS, brings_codebooks
 from paluku.training.balancer import BalancerConfig
 from paluku.training.gan import GanConfig
 from paluku.units import FRAME_RATE_HZ
@@ -40,8 +43,10 @@ class CodecTrainingConfig(Config):
     out: AbsolutePath  # checkpoints and samples come here
     teacher: AbsolutePath | None = None  # what a speech encoder heard in them (jobs/extract_teacher.py)
     model: TrainableConfig = NativeCodecConfig()
-    # Weights to begin with: `encodec` (published), the path of such a file, or a model folder.
+    # Weights to begin with: `encodec` or `lyra` (published), the path of such a file, or a model folder.
     begin_from: str | None = None
+    # Parts of the codec that stay as they begin; `semantic` always does.
+    frozen: tuple[Literal["encoder", "decoder", "quantizer", "semantic"], ...] = ()
     weights: LossWeights = LossWeights()
     balancer: BalancerConfig = BalancerConfig()
     gan: GanConfig = GanConfig()
@@ -63,9 +68,14 @@ class CodecTrainingConfig(Config):
     evaluate_s: float = Field(default=4.0, gt=0)
     checkpoint_every: int = Field(default=500, ge=1)
 
+    @property
+    def begins_with_codebooks(self) -> bool:
+        """Whether they come with the weights that the run begins with."""
+        return brings_codebooks(self.begin_from)
+
     @model_validator(mode="after")
     def _quantises(self) -> "CodecTrainingConfig":
-        if self.begin_from is None and self.quantise_after_steps >= self.steps:
+        if not self.begins_with_codebooks and self.quantise_after_steps >= self.steps:
             raise ValueError(
                 f"quantise_after_steps is {self.quantise_after_steps}, steps {self.steps}: "
                 "the codebooks would never be learned; give more steps"
@@ -80,9 +90,27 @@ class CodecTrainingConfig(Config):
     @classmethod
     def _is_found_from_everywhere(cls, value: str | None) -> str | None:
         """Workers run in other folders."""
-        if value is not None and value != "encodec" and not Path(value).is_absolute():
-            raise ValueError(f"begin_from is {value!r}; give `encodec` or an absolute path")
+        if value is not None and value not in BEGINNINGS and not Path(value).is_absolute():
+            raise ValueError(f"begin_from is {value!r}; give {' or '.join(BEGINNINGS)}, or an absolute path")
         return value
+
+    @model_validator(mode="after")
+    def _semantic_codebook_is_there(self) -> "CodecTrainingConfig":
+        has_one = isinstance(self.model, SoundStreamConfig) and self.model.semantic is not None
+        if has_one and not self.begins_with_codebooks:
+            raise ValueError(
+                "model.semantic does not learn here: make such a codec with jobs/requantise_codec.py and "
+                "name its folder as begin_from, or leave it out"
+            )
+        if "semantic" in self.frozen and not has_one:
+            raise ValueError("frozen names semantic, which the model has not; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> "CodecTrainingConfig":
+        if {"encoder", "decoder"} <= {*self.frozen}:
+            raise ValueError("frozen names encoder and decoder: no network would learn; leave one out")
+        return self
 
     @model_validator(mode="after")
     def _teacher_fits(self) -> "CodecTrainingConfig":

@@ -88,6 +88,8 @@ def build(
     codec = build_codec(config.model)
     if config.begin_from is not None and not resumes:
         codec.load_state_dict(beginning(config.begin_from, config.model))
+    for part in config.frozen:
+        codec.get_submodule(part).requires_grad_(False)
     parallel = distribute(codec, world)
     pupil = None if teacher_dim is None else TeacherLoss(latent_dim(config.model), teacher_dim)
     learned = [weight for weight in codec.parameters() if weight.requires_grad]
@@ -124,7 +126,7 @@ def step(state: TrainState, batch: CropBatch) -> dict[str, Tensor]:
     """
     config, codec = state.config, state.codec
     codec.train()
-    quantises = state.step >= config.quantise_after_steps or config.begin_from is not None
+    quantises = state.step >= config.quantise_after_steps or config.begins_with_codebooks
     decoded, quantized = state.parallel(batch.wave, batch.num_codebooks if quantises else None)
     # A leaf: each loss's own gradient ends at the wave, where they are weighed against each other.
     heard = decoded.detach().requires_grad_()
@@ -136,7 +138,7 @@ def step(state: TrainState, batch: CropBatch) -> dict[str, Tensor]:
     norm = _descend(state, decoded, gradient, direct, losses | direct)
     if judged is not None and state.gan is not None:
         state.gan.learn(judged, _rate_share(state))
-    if quantized is not None:
+    if quantized is not None and "quantizer" not in config.frozen:
         codec.quantizer.learn_(quantized)
     state.average.update(codec)
     state.step += 1
@@ -207,7 +209,9 @@ def _descend(
     config = state.config
     set_learning_rate(state.optimiser, _rate_share(state) * config.learning_rate)
     state.optimiser.zero_grad()
-    torch.autograd.backward([decoded, *direct.values()], [gradient, *[None] * len(direct)])
+    # A frozen encoder commits to nothing.
+    pulling = [value for value in direct.values() if value.requires_grad]
+    torch.autograd.backward([decoded, *pulling], [gradient, *[None] * len(pulling)])
     learned = [weight for group in state.optimiser.param_groups for weight in group["params"]]
     # After DDP's all-reduce the norm is the same everywhere: all workers stop, or none.
     norm = nn.utils.clip_grad_norm_(learned, config.max_gradient_norm)
@@ -260,7 +264,7 @@ def prepare_(state: TrainState, train: Crops) -> None:
     they had two thirds of the perplexity.
     """
     config, codec = state.config, state.codec
-    if config.begin_from is not None:
+    if config.begins_with_codebooks:
         return
     if state.step == 0 and isinstance(codec, NativeCodec):
         products = torch.stack([codec.frame_products(wave) for wave in _waves(state, train)]).sum(dim=0)

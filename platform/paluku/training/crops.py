@@ -110,16 +110,19 @@ class Crops:
         teacher = self._teacher
         heard = None if teacher is None else teacher.crop(row["id"], start, frames, rate_hz)
         num_codebooks = self._draw_codebooks(random)
-        return _Crop(self._at_some_level(wave, random), num_codebooks, heard)
-
-    def _at_some_level(self, wave: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Louder or softer, but never clipped: corpora are levelled, microphones are not."""
-        gain = 10 ** (random.uniform(*self._levels_db) / 20)
-        peak = float(np.abs(wave).max(initial=1e-9))
-        return wave * np.float32(min(gain, max(1.0 / peak, 1.0)))
+        return _Crop(at_some_level(wave, self._levels_db, random), num_codebooks, heard)
 
     def _draw_codebooks(self, random: np.random.Generator) -> int:
         """Quantizer dropout (SoundStream, section III-C): half the time all, else one up to all alike."""
         if random.random() < 0.5:
             return self._model.num_codebooks
         return int(random.integers(1, self._model.num_codebooks + 1))
+
+
+def at_some_level(
+    wave: np.ndarray, levels_db: tuple[float, float], random: np.random.Generator
+) -> np.ndarray:
+    """`[S]` louder or softer, but never clipped: corpora are levelled, microphones are not."""
+    gain = 10 ** (random.uniform(*levels_db) / 20)
+    peak = float(np.abs(wave).max(initial=1e-9))
+    return wave * np.float32(min(gain, max(1.0 / peak, 1.0)))

@@ -24,7 +24,7 @@ class GanConfig(Config):
     adversary: Adversary = "hinge"
     learning_rate: float = Field(default=1e-3, gt=0)
     max_gradient_norm: float = Field(default=10.0, gt=0)
-    bfloat16: bool = False  # judge in half the precision: for GPUs
+    bfloat16: bool = False  # judge in half the precision, on a GPU; CPUs judge in float32 all the same
 
 
 class Gan:
@@ -77,4 +77,6 @@ class Gan:
         return self._parallel(wave)
 
     def _precision(self) -> AbstractContextManager:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bfloat16)
+        # bfloat16 convolutions on a CPU (oneDNN of torch 2.11) came out infinite in one run.
+        on_gpu = self._device.type != "cpu"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bfloat16 and on_gpu)

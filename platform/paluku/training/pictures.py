@@ -2,25 +2,32 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paluku.errors import StorageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # The range an ear follows in a quiet room, below each picture's loudest point.
 RANGE_DB = 80
 
 
 def spectrograms(path: Path, waves: Mapping[str, np.ndarray], rate_hz: int) -> None:
-    """A PNG with one spectrogram a wave (`[S]`, float), below each other, titled by their names."""
+    """A PNG of waves (`[S]`, float), titled by their names: each its form, and below its spectrogram."""
     # Late: half a second of import that only rank 0 needs. The object interface leaves global state alone.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3 * len(waves)), layout="constrained")
+    figure = Figure(figsize=(10, 4 * len(waves)), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (name, wave) in enumerate(waves.items()):
-        axes = figure.add_subplot(len(waves), 1, place + 1)
+        above, axes = _rows(figure, len(waves), place)
+        above.plot(np.arange(len(wave)) / rate_hz, wave, linewidth=0.4)
+        above.set(title=name, xlim=(0, len(wave) / rate_hz), ylim=(-1, 1))
         image = axes.imshow(
             _level_db(wave),
             origin="lower",
@@ -29,7 +36,7 @@ def spectrograms(path: Path, waves: Mapping[str, np.ndarray], rate_hz: int) -> N
             vmin=-RANGE_DB,
             vmax=0,
         )
-        axes.set(title=name, xlabel="seconds", ylabel="Hz")
+        axes.set(xlabel="seconds", ylabel="Hz")
         figure.colorbar(image, ax=axes, label="dB")
     try:
         figure.savefig(path, dpi=100)
@@ -38,6 +45,12 @@ def spectrograms(path: Path, waves: Mapping[str, np.ndarray], rate_hz: int) -> N
         raise StorageError(
             f"{path} cannot be written ({error}); free space or choose another folder"
         ) from error
+
+
+def _rows(figure: "Figure", count: int, place: int) -> tuple["Axes", "Axes"]:
+    """Of a wave, the low row for its form and the high one for its spectrogram."""
+    grid = figure.add_gridspec(2 * count, 1, height_ratios=[1, 3] * count)
+    return figure.add_subplot(grid[2 * place]), figure.add_subplot(grid[2 * place + 1])
 
 
 def _level_db(wave: np.ndarray, window: int = 512, hop: int = 128) -> np.ndarray:

@@ -1,57 +1,55 @@
 """Trains the S2S model on tokens: plain torch, alone, under torchrun, or under Ray Train.
 
-python -m paluku.training.s2s_loop CONFIG.yaml [key=value ...]
+    python -m paluku.training.s2s_loop CONFIG.yaml [key=value ...]
+
+What is evaluated and saved is the moving average of the weights.
 """
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from pydantic import Field
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from paluku.config import AbsolutePath, Config, from_command_line
+from paluku.config import from_command_line
 from paluku.corpus.shards import ShardSet, Split
-from paluku.errors import TrainingError, exits_cleanly
-from paluku.log import to_stderr
-from paluku.s2s.losses import StreamSums, stream_names, stream_sums, total
-from paluku.s2s.model import S2SConfig, S2SModel
-from paluku.tokens.batches import Sizes, TokenBatch, crop_starts, token_batch
+from paluku.errors import CheckpointError, TrainingError, exits_cleanly
+from paluku.log import logger, to_stderr
+from paluku.s2s.conditioning import ConditionRows
+from paluku.s2s.losses import Tally, Targets, stream_names, tally, targets, total
+from paluku.s2s.model import S2SModel
 from paluku.training import checkpoint
+from paluku.training.average import WeightAverage
 from paluku.training.console import ConsoleReporter
+from paluku.training.optim import decayed_groups
 from paluku.training.ports import Reporter
-from paluku.training.sampler import batch_indices
+from paluku.training.s2s_adapter import adapt_, merged
+from paluku.training.s2s_begin import begin_, begin_codes_
+from paluku.training.s2s_config import S2STrainingConfig
+from paluku.training.s2s_data import Ahead, Feed, Pass
+from paluku.training.s2s_parallel import (
+    autocast,
+    gathered,
+    let_go_,
+    optimiser_state,
+    passing,
+    restore_optimiser_,
+    scattered,
+    spread,
+    whole,
+)
 from paluku.training.schedule import set_learning_rate, warmup_cosine
-from paluku.training.world import World, current_world, distribute, joined, mean_over_world, sum_over_world
+from paluku.training.world import World, current_world, joined, sum_over_world
 
+log = logger("training")
 
-class S2STrainingConfig(Config):
-    """One run. `batch` is per worker; steps are counted from 1 in everything that is written."""
-
-    tokens: AbsolutePath  # folder of tokens (paluku.corpus.shards)
-    out: AbsolutePath  # checkpoints come here
-    model: S2SConfig = S2SConfig()
-    text_weight: float = Field(default=1.0, ge=0)
-    steps: int = Field(default=1000, ge=1)
-    batch: int = Field(default=8, ge=1)
-    max_frames: int = Field(default=250, ge=2)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    warmup_steps: int = Field(default=50, ge=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-    max_gradient_norm: float = Field(default=1.0, gt=0)
-    seed: int = Field(default=0, ge=0)
-    log_every: int = Field(default=20, ge=1)
-    evaluate_every: int = Field(default=250, ge=1)
-    evaluate_batches: int = Field(default=4, ge=1)  # of the dev split
-    checkpoint_every: int = Field(default=250, ge=1)
-
-    @property
-    def sizes(self) -> Sizes:
-        """What the tokens must fit."""
-        return Sizes(self.model.num_codebooks, self.model.codebook_size, self.model.text_vocab)
+BETAS = 0.9, 0.95  # Moshi, section 4.5
 
 
 @dataclass
@@ -60,67 +58,146 @@ class TrainState:
 
     config: S2STrainingConfig
     world: World
-    model: S2SModel
-    parallel: nn.Module  # the model, in DDP when there are several workers
+    model: S2SModel  # with its adapters; where it is sharded, this worker's part
+    parallel: nn.Module  # what is called in training
+    average: WeightAverage
     optimiser: torch.optim.Optimizer
+    parents: dict[str, str]  # hashes of what it began from
     step: int = 0  # steps done
 
 
-def build(config: S2STrainingConfig, world: World) -> TrainState:
-    """A fresh state, the same on every worker."""
+def build(config: S2STrainingConfig, world: World, *, resumes: bool = False) -> TrainState:
+    """A fresh state, the same on every worker.
+
+    What it `resumes` from has the weights and voices it once began from: they need not be there any more.
+    """
     torch.manual_seed(config.seed)
     model = S2SModel(config.model)
-    parallel = distribute(model, world)
-    # Norms and other vectors are not decayed: towards 0 they would mute their layer, not simplify it.
-    matrices = [weight for weight in model.parameters() if weight.dim() > 1]
-    vectors = [weight for weight in model.parameters() if weight.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
-    return TrainState(config, world, model, parallel, optimiser)
+    parents = {} if resumes else begin_(model, config.begin_from, config.speakers)
+    if config.codes_from is not None and not resumes:
+        begin_codes_(model, config.codes_from, parents_of(_tokens(config, "train"))["codec"])
+    model.temporal.drop(config.dropout)
+    if config.freeze_hearing:
+        assert model.hearing is not None, "the configuration has seen to it"
+        model.hearing.freeze()
+    if config.lora is not None:
+        adapt_(model, config.lora)
+    parallel = spread(model, world, config.parallel, config.bfloat16)
+    average = WeightAverage(model, config.average_decay)
+    return TrainState(config, world, model, parallel, average, _optimiser(model, config), parents)
 
 
-def step(state: TrainState, batch: TokenBatch) -> dict[str, Tensor]:
-    """One update; the losses before it, as scalars whose mean over the workers is the whole batch's.
+def _optimiser(model: nn.Module, config: S2STrainingConfig) -> torch.optim.Optimizer:
+    groups = decayed_groups(model, config.weight_decay)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS, fused=config.parallel == "ddp")
+
+
+def step(state: TrainState, passes: Sequence[Pass]) -> dict[str, Tensor]:
+    """One update from one or more passes; the losses before it, of all workers, as scalars.
 
     Raises:
         TrainingError: when the gradient is not finite; weights are left as they were.
     """
     state.model.train()
-    sums, counts = _stream_sums(state, state.parallel, batch)
-    # Each worker divides by the workers' mean count, so that DDP's mean of gradients is the gradient
-    # of the mean over all tokens, however unevenly they fall on the workers.
-    shared = sum_over_world(counts, state.world) / state.world.size
-    means = sums / shared.clamp(min=1 / state.world.size)
-    loss = total(means, state.config.text_weight)
-    _descend(state, loss)
-    state.step += 1
-    names = stream_names(state.config.model.num_codebooks)
-    return {"loss": loss.detach(), **dict(zip(names, means.detach().unbind(), strict=True))}
-
-
-def _stream_sums(state: TrainState, model: nn.Module, batch: TokenBatch) -> StreamSums:
-    agent_codes, user_codes, text, voice, style, valid = batch
-    logits = model(agent_codes, user_codes, text, voice, style)
-    return stream_sums(logits, text, state.model.delayed(agent_codes), valid)
-
-
-def _descend(state: TrainState, loss: Tensor) -> None:
-    config = state.config
-    share = warmup_cosine(state.step, config.steps, config.warmup_steps)
-    set_learning_rate(state.optimiser, share * config.learning_rate)
+    # What is dropped is drawn anew in each step, and the same when a run that was stopped does it again.
+    torch.manual_seed(
+        int(np.random.SeedSequence((state.config.seed, state.step, state.world.rank)).generate_state(1)[0])
+    )
+    asked = [_targets(state, each) for each in passes]
+    # A mean over all answers of the step, however unevenly they fall on passes and workers: what they
+    # count together is known before the first of them is given.
+    shared = sum_over_world(torch.stack([each.total_weights() for each in asked]).sum(dim=0), state.world)
     state.optimiser.zero_grad()
-    loss.backward()
-    # After DDP's all-reduce the norm is the same everywhere: all workers stop, or none.
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
+    tallies = [
+        _backward(state, each, wanted, shared, is_last=number == len(passes) - 1)
+        for number, (each, wanted) in enumerate(zip(passes, asked, strict=True))
+    ]
+    sums = sum_over_world(torch.stack(tallies).sum(dim=0), state.world)
+    loss = _total(state, sums[0] / shared.clamp(min=1e-9))
+    norm = _descend(state, loss)
+    state.average.update(state.model)
+    state.step += 1
+    return {"loss": loss, "gradient_norm": norm, **_metrics(state, Tally(*sums))}
+
+
+def _targets(state: TrainState, each: Pass) -> Targets:
+    model, weights = state.config.model, state.config.weights
+    own = state.model.delayed(each.tokens.agent_codes, each.tokens.document)
+    return targets(
+        each.tokens,
+        own,
+        each.depth_at,
+        model.codebook_size,
+        weights,
+        user_text=model.user_text,
+        letters=each.letters,
+    )
+
+
+def _tally(state: TrainState, model: nn.Module, each: Pass, asked: Targets) -> Tally:
+    tokens = each.tokens
+    speaker = state.model.conditioning.voices[tokens.voice]
+    rows = ConditionRows(speaker, tokens.style, each.has_speaker, each.has_style)
+    with autocast(state.world, state.config.bfloat16):
+        logits = model(
+            tokens.agent_codes,
+            tokens.user_codes,
+            tokens.text,
+            tokens.document,
+            rows,
+            each.depth_at,
+            state.config.recompute and model.training,
+        )
+        return tally(logits, asked)
+
+
+def _backward(
+    state: TrainState, each: Pass, asked: Targets, shared: Float[Tensor, "N"], *, is_last: bool
+) -> Float[Tensor, "5 N"]:
+    """Adds a pass's gradient; its tally."""
+    with passing(state.parallel, is_last):
+        found = _tally(state, state.parallel, each, asked)
+        # Gradients are averaged over the workers: the sum is wanted.
+        means = state.world.size * found.loss / shared.clamp(min=1e-9)
+        _total(state, means).backward()
+    return torch.stack([part.detach() for part in found])
+
+
+def _total(state: TrainState, means: Float[Tensor, "N"]) -> Float[Tensor, ""]:
+    return total(means, state.config.weights, state.config.model.num_codebooks)
+
+
+def _descend(state: TrainState, loss: Tensor) -> Tensor:
+    """Clip, step; the gradient's norm before clipping."""
+    config = state.config
+    set_learning_rate(
+        state.optimiser, config.learning_rate * warmup_cosine(state.step, config.steps, config.warmup_steps)
+    )
+    # After the all-reduce the norm is the same everywhere: all workers stop, or none.
+    norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm))
     if not torch.isfinite(norm):
         raise TrainingError(
             f"step {state.step + 1}: the gradient is {norm.item()} (loss {loss.item():.4g}); "
             "lower learning_rate and resume from the last checkpoint"
         )
     state.optimiser.step()
+    return norm
+
+
+def _metrics(state: TrainState, sums: Tally) -> dict[str, Tensor]:
+    """Of each stream cross-entropy (nats) and the share of right tokens, of text where there is any."""
+    model = state.config.model
+    names = stream_names(model.num_codebooks, model.user_text, state.config.learns_letters)
+    nats = dict(zip(names, sums.nats / sums.answers.clamp(min=1), strict=True))
+    right = dict(zip(names, sums.right / sums.judged.clamp(min=1), strict=True))
+    codes = [value for name, value in nats.items() if name.startswith("codes_")]
+    return {
+        **nats,
+        "codes": torch.stack(codes).mean(),
+        **{f"{name}_right": value for name, value in right.items()},
+        "frames": sums.answers[0],
+        "global_tokens": sums.answers.sum(),
+    }
 
 
 def run(config: S2STrainingConfig, reporter: Reporter, resume: Path | None = None) -> Path:
@@ -130,28 +207,34 @@ def run(config: S2STrainingConfig, reporter: Reporter, resume: Path | None = Non
 
     Raises:
         CorpusError: when the tokens are not whole, have no train or dev split, or do not fit the model.
-        CheckpointError: when `resume` is damaged, of another configuration, codec or tokenizer.
+        CheckpointError: when `resume` or `begin_from` is damaged or of another configuration, codec or
+            tokenizer, or the speakers are not there.
+        ConfigError: when `lora` or `parallel` asks for what is not here.
         StorageError: when `config.out` cannot be written.
         TrainingError: when the loss diverges.
     """
-    train, dev = _open(config, "train"), _open(config, "dev")
-    state = build(config, current_world())
+    world = current_world()
+    train, dev = (Feed(config, _tokens(config, split), world) for split in ("train", "dev"))
+    log.info("rows=%d filled=%.3f of %d frames", len(train), train.fill, config.width)
+    state = build(config, world, resumes=resume is not None)
     if resume is not None:
-        restore_(state, resume, train)
+        restore_(state, resume, parents_of(train.tokens))
     folder = None
     pace = Pace(state)
-    while state.step < config.steps:
-        losses = step(state, next_batch(state, train))
-        if _due(state, config.log_every):
-            reporter.metrics(state.step, mean_over_world(losses, state.world) | pace.metrics(state))
-        if _due(state, config.evaluate_every):
-            reporter.metrics(state.step, evaluate(state, dev))
-        if _due(state, config.checkpoint_every):
-            folder = save(state, reporter, train)
-    return folder or save(state, reporter, train)
+    with Ahead(train.step, config.steps - 1) as read:
+        while state.step < config.steps:
+            losses = step(state, [each.to(world.device) for each in read(state.step)])
+            pace.count(losses)
+            if _due(state, config.log_every):
+                reporter.metrics(state.step, _numbers(losses) | pace.metrics(state))
+            if _due(state, config.evaluate_every):
+                reporter.metrics(state.step, evaluate(state, dev))
+            if _due(state, config.checkpoint_every):
+                folder = save(state, reporter, train.tokens)
+    return folder or save(state, reporter, train.tokens)
 
 
-def _open(config: S2STrainingConfig, split: Split) -> ShardSet:
+def _tokens(config: S2STrainingConfig, split: Split) -> ShardSet:
     return ShardSet(config.tokens, "tokens", split)
 
 
@@ -159,77 +242,96 @@ def _due(state: TrainState, every: int) -> bool:
     return state.step % every == 0 or state.step == state.config.steps
 
 
-def next_batch(state: TrainState, train: ShardSet) -> TokenBatch:
-    """This worker's random crops in the state's next step, a pure function of the seed and the step."""
-    config, world = state.config, state.world
-    indices = batch_indices(len(train), config.seed, state.step, config.batch, world.rank, world.size)
-    rows = train.rows(indices)
-    first = (state.step * world.size + world.rank) * config.batch
-    starts = crop_starts(rows, config.max_frames, config.seed, first)
-    return token_batch(rows, starts, config.max_frames, config.sizes).to(world.device)
+def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """In one transfer from the device."""
+    return dict(zip(values, torch.stack([v.float() for v in values.values()]).tolist(), strict=True))
 
 
 class Pace:
-    """How fast a run goes."""
+    """How fast a run goes, in frames of dialogues (a row's empty end is none)."""
 
     def __init__(self, state: TrainState) -> None:
-        self._step, self._at = state.step, time.monotonic()
+        self._frames = torch.zeros((), device=state.world.device)
+        self._at = time.monotonic()
+
+    def count(self, losses: Mapping[str, Tensor]) -> None:
+        """A step is done. Nothing here waits for a GPU."""
+        self._frames += losses["frames"]
 
     def metrics(self, state: TrainState) -> dict[str, float]:
-        """Since the last call: frames per second and worker; and the learning rate now."""
-        steps, elapsed = state.step - self._step, time.monotonic() - self._at
-        self._step, self._at = state.step, time.monotonic()
+        """Since the last call: frames per second, of all workers; and the learning rate now."""
+        frames, elapsed = self._frames.item(), time.monotonic() - self._at
+        self._frames, self._at = torch.zeros_like(self._frames), time.monotonic()
         return {
-            "frames_per_s": steps * state.config.batch * state.config.max_frames / max(elapsed, 1e-9),
+            "frames_per_s": frames / max(elapsed, 1e-9),
             "learning_rate": state.optimiser.param_groups[0]["lr"],
         }
 
 
 @torch.no_grad()
-def evaluate(state: TrainState, dev: ShardSet) -> dict[str, float]:
-    """Cross-entropy (nats) and perplexity of each stream over the beginnings of dev dialogues.
+def evaluate(state: TrainState, dev: Feed) -> dict[str, float]:
+    """The averaged model over the beginnings of dev dialogues, the same at every evaluation.
 
-    Up to `evaluate_batches` batches, dealt out to the workers; the same rows at every evaluation.
+    Cross-entropy (nats, every frame alike), perplexity and share of right tokens of each stream.
     """
     state.model.eval()
-    config, world = state.config, state.world
-    names = stream_names(config.model.num_codebooks)
-    sums = torch.zeros(2, len(names), device=world.device)
-    rows = range(min(len(dev), config.evaluate_batches * config.batch * world.size))
-    mine = list(rows)[world.rank :: world.size]
-    for first in range(0, len(mine), config.batch):
-        chosen = dev.rows(mine[first : first + config.batch])
-        batch = token_batch(chosen, [0] * len(chosen), config.max_frames, config.sizes)
-        # Not through DDP, whose forward waits for the others: workers may have unequal numbers of batches.
-        sums += torch.stack(_stream_sums(state, state.model, batch.to(world.device)))
-    nats, counts = sum_over_world(sums, world)
-    means = nats / counts.clamp(min=1)
-    values = dict(zip(names, means.tolist(), strict=True))
+    with state.average.averaged(state.model):
+        tallies = list(_tallies(state, dev))
+    let_go_(state.model)
+    sums = Tally(*sum_over_world(torch.stack(tallies).sum(dim=0), state.world))
+    values = _numbers(_metrics(state, sums))
+    del values["frames"], values["global_tokens"]
+    nats = {name: value for name, value in values.items() if not name.endswith("_right")}
+    loss = _total(state, sums.nats / sums.answers.clamp(min=1))
     return {
-        "dev_loss": float(total(means, config.text_weight)),
+        "dev_loss": float(loss),
         **{f"dev_{name}": value for name, value in values.items()},
-        **{f"dev_{name}_perplexity": math.exp(value) for name, value in values.items()},
+        **{f"dev_{name}_perplexity": math.exp(value) for name, value in nats.items()},
     }
+
+
+def _tallies(state: TrainState, dev: Feed) -> Iterator[Float[Tensor, "5 N"]]:
+    for each, counts in dev.beginnings():
+        here = each.to(state.world.device)
+        # Not through DDP, whose forward is for training.
+        yield torch.stack(_tally(state, state.model, here, _targets(state, here))) * counts
 
 
 def save(state: TrainState, reporter: Reporter, tokens: ShardSet) -> Path:
     """Rank 0 writes `out/step-NNNNNN`; every rank reports it. Raises `StorageError`."""
     folder = checkpoint.folder_of(state.config.out, state.step)
+    weights, training = _served(state), _training_state(state)
     if state.world.is_main:
         checkpoint.save(
             folder,
             "s2s",
             state.config.model,
-            state.model.state_dict(),
-            {"optimiser": state.optimiser.state_dict()},
+            weights,
+            training,
             step=state.step,
             run_id=reporter.run_id,
-            parents=parents_of(tokens),
+            parents={**state.parents, **parents_of(tokens)},
         )
     reporter.checkpoint(folder if state.world.is_main else None, state.step)
     if state.world.is_main:
         checkpoint.prune(state.config.out)
     return folder
+
+
+def _served(state: TrainState) -> dict[str, Tensor]:
+    """The averaged weights of a plain `S2SModel`: whole, and with the adapters merged."""
+    weights = gathered(state.average.weights)
+    return weights if state.config.lora is None else merged(weights, state.config.lora)
+
+
+def _training_state(state: TrainState) -> dict[str, Any]:
+    """What is needed to go on, beside what is served. Whole: it can go on with other numbers of workers."""
+    average = state.average.state_dict()
+    return {
+        "weights": gathered(state.model.state_dict()),
+        "average": average | {"weights": gathered(average["weights"])},
+        "optimiser": optimiser_state(state.model, state.optimiser),
+    }
 
 
 def parents_of(tokens: ShardSet) -> Mapping[str, str]:
@@ -238,11 +340,19 @@ def parents_of(tokens: ShardSet) -> Mapping[str, str]:
     return {"tokens": manifest.hash, **{part: manifest.parents[part] for part in ("codec", "tokenizer")}}
 
 
-def restore_(state: TrainState, folder: Path, tokens: ShardSet) -> None:
+def restore_(state: TrainState, folder: Path, parents: Mapping[str, str]) -> None:
     """Bring a fresh state to where a checkpoint was, in place. Raises `CheckpointError`."""
-    card, weights, training = checkpoint.restore(folder, "s2s", state.config.model, parents_of(tokens))
-    state.model.load_state_dict(weights)
-    state.optimiser.load_state_dict(training["optimiser"])
+    card, _, training = checkpoint.restore(folder, "s2s", state.config.model, parents)
+    own = state.model.state_dict()
+    average = training["average"]
+    if other := sorted(own.keys() ^ training["weights"].keys()):
+        raise CheckpointError(
+            f"{folder} was made with another `lora` (it differs in {other[0]}); use the same"
+        )
+    state.model.load_state_dict(scattered(training["weights"], own))
+    state.average.load_state_dict(average | {"weights": scattered(average["weights"], own)})
+    restore_optimiser_(state.model, state.optimiser, training["optimiser"])
+    state.parents = card.parents
     state.step = card.step
 
 

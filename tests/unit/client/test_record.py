@@ -69,6 +69,15 @@ def test_pooling_adds_counts_and_keeps_the_worst() -> None:
     assert report.server.count == 6
 
 
+def test_a_machine_too_slow_is_named() -> None:
+    report = lived().report(READY)
+    assert (
+        report.model_copy(update={"tick_p50_ms": 39.9, "tick_p99_ms": 60}).ticks()
+        == "p50 39.9 ms, p99 60.0 ms"
+    )
+    assert "too slow or too busy" in report.model_copy(update={"tick_p50_ms": 41.0}).ticks()
+
+
 def test_a_soak_keeps_no_sound() -> None:
     record = Record(keeps_reply=False)
     record.replied(0, b"\1\0", 1.0, 0.0)

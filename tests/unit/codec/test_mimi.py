@@ -88,7 +88,8 @@ def everyone(batch: int) -> Tensor:
 
 def assert_same_sound(actual: Tensor, expected: Tensor) -> None:
     assert expected.std() > 0.02, "too quiet to tell"
-    assert (actual - expected).abs().max() < 1e-4
+    # Random weights may be loud: rounding grows with the sound.
+    assert (actual - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
 
 
 @st.composite

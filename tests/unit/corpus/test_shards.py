@@ -1,5 +1,6 @@
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def token_row(number: int) -> dict[str, object]:
         "agent_codes": codes,
         "user_codes": codes[::-1],
         "text": [0, 0, 1, number],
+        "user_text": [0, 2, 0, 0],
     }
 
 
@@ -190,3 +192,26 @@ def test_sound_is_stored_as_it_is_and_text_is_compressed(tmp_path: Path) -> None
 def test_columns_of_a_row_that_the_schema_lacks_are_left_out(tmp_path: Path) -> None:
     write_shard(tmp_path, "tokens", "train", 0, [token_row(0) | {"more": 1}])
     assert "more" not in pq.read_schema(tmp_path / "train-00000.parquet").names
+
+
+def test_tokens_of_an_older_version_are_refused_with_what_to_do(folder: Path) -> None:
+    for name in ("train-00000.parquet", "train-00001.parquet"):
+        pq.write_table(pq.read_table(folder / name).drop_columns("user_text"), folder / name)
+    manifest = read_manifest(folder)
+    sizes = [
+        shard.model_copy(update={"num_bytes": (folder / shard.path).stat().st_size})
+        for shard in manifest.shards
+    ]
+    write_manifest(folder, manifest.model_copy(update={"shards": tuple(sizes)}))
+    with pytest.raises(CorpusError, match=r"has no user_text: an older version .* jobs/extract_tokens\.py"):
+        ShardSet(folder, "tokens", "train").rows([0])
+
+
+def test_rows_that_fail_leave_no_file(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, object]]:
+        yield token_row(0)
+        raise CorpusError("row 1 is broken")
+
+    with pytest.raises(CorpusError, match="row 1 is broken"):
+        write_shard(tmp_path, "tokens", "train", 0, rows())
+    assert not list(tmp_path.iterdir())

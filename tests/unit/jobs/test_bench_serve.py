@@ -11,7 +11,7 @@ from paluku.client.latency import Latency
 from paluku.client.tally import LoadReport
 from paluku.cluster.faults import Usage
 from paluku.errors import ServiceError
-from paluku.streaming.ports import Batch, Conditions, History
+from paluku.streaming.ports import FIRST_CODE, Batch, Conditions, History
 from serve_apps.standin_stages import FRAME_SAMPLES, WIDTH_OUT, K, stage_of
 
 LATENCY = Latency(mean_ms=90.0, std_ms=12.0, p99_ms=120.0, count=100)
@@ -103,8 +103,9 @@ def test_a_stand_in_answers_with_the_frame_before_also_where_it_was_primed() -> 
     rows = [say(stage, 7, frame, 0) for frame in range(3)]
     assert all(len(row) == WIDTH_OUT["fused"] for row in rows)
     assert [row[-FRAME_SAMPLES:][:2].tolist() for row in rows] == [[0, 0], [7, 0], [7, 1]]
-    codes, reply = np.stack([row[:K] for row in rows]), np.stack([row[K : 2 * K + 1] for row in rows])
-    assert reply[0, 1:].tolist() == [-1] * K
+    codes = np.stack([row[:K] for row in rows])
+    reply = np.stack([row[K : 2 * K + FIRST_CODE] for row in rows])
+    assert reply[0, FIRST_CODE:].tolist() == [-1] * K
     stage.open(2, Conditions())
     for _ in stage.prime(2, History(0, np.zeros((0, FRAME_SAMPLES), np.int16), codes, reply)):
         pass

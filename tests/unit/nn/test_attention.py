@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paluku.nn.attention import CausalSelfAttention, filled, sliding_window, write_
+from paluku.nn.attention import (
+    CausalSelfAttention,
+    filled,
+    since_start,
+    sliding_window,
+    within_documents,
+    write_,
+)
 from paluku.nn.rope import Rotary, rotate
 
 E = 16
@@ -27,6 +34,12 @@ def product(query_at: int, key_at: int) -> float:
 def test_only_the_distance_matters_at_any_position(start: int, distance: int) -> None:
     # Float32 angles would be wrong by whole turns long before 2**62.
     assert product(start + distance, start) == pytest.approx(product(distance, 0), abs=2e-5)
+
+
+def test_a_large_base_turns_slowly() -> None:
+    rotation = Rotary(E, base=1e6)(torch.tensor([[1000]]))
+    angle = 1000 * 1e6 ** (-2 * 3 / E)
+    assert float(rotation.cos[0, 0, 3]) == pytest.approx(math.cos(angle), abs=1e-5)
 
 
 def test_distance_does_matter() -> None:
@@ -60,6 +73,22 @@ def test_a_frame_sees_itself_and_the_window_before() -> None:
         [1, 1, 0, 0],
         [0, 1, 1, 0],
         [0, 0, 1, 1],
+    ]
+
+
+def test_a_run_of_one_number_is_a_document() -> None:
+    documents = torch.tensor([[3, 3, 3, 4, 4, -1], [-1, 0, 0, 2, 1, 1]])
+    assert since_start(documents).tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 1, 0, 0, 1]]
+
+
+def test_a_frame_sees_the_window_of_its_own_document() -> None:
+    positions = torch.tensor([[0, 1, 2, 0, 1]])
+    assert within_documents(positions, 2)[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
     ]
 
 

@@ -115,3 +115,73 @@ def test_a_seat_that_begins_late_hears_nothing_of_the_frames_before(model: Trans
 @pytest.mark.parametrize(("age", "layers"), [(1, 2), (W - 1, 2), (W, 1), (2 * (W - 1), 1), (2 * W - 1, 0)])
 def test_layers_of_old_frames_fall_out_of_sight(model: Transformer, age: int, layers: int) -> None:
     assert model.layers_reached(age) == layers
+
+
+@pytest.mark.parametrize("rope_base", [None, 10_000.0])
+@pytest.mark.parametrize("last_norm", [True, False])
+def test_a_stream_takes_each_step_with_its_own_matrices(rope_base: float | None, last_norm: bool) -> None:
+    torch.manual_seed(0)
+    model = Transformer(D, LAYERS, heads=2, window=W, rope_base=rope_base, steps=W, last_norm=last_norm)
+    state, x = model.eval().requires_grad_(False).init_state(2), noise(W)
+    steps = [model.step(state, frame, ALL, index) for index, frame in enumerate(x.unbind(1))]
+    torch.testing.assert_close(torch.stack(steps, dim=1), model(x), atol=1e-5, rtol=1e-4)
+
+
+def test_steps_of_equal_matrices_are_a_shared_one() -> None:
+    torch.manual_seed(0)
+    shared, own = Transformer(D, LAYERS, 2, W), Transformer(D, LAYERS, 2, W, steps=W)
+    repeated = {
+        name: weight.expand(W, -1, -1) if "project" in name else weight
+        for name, weight in shared.state_dict().items()
+    }
+    own.load_state_dict(repeated)
+    torch.testing.assert_close(own(noise(W)), shared(noise(W)), atol=1e-5, rtol=1e-4)
+
+
+def test_without_rotary_positions_only_the_order_of_sight_tells_frames_apart() -> None:
+    # The last frame sees the same frames in another order: a sum over them, which has none.
+    torch.manual_seed(0)
+    x, swapped = noise(3), noise(3)[:, [1, 0, 2]]
+    for base, same in ((None, True), (10_000.0, False)):
+        model = Transformer(D, 1, heads=2, window=W, rope_base=base)
+        assert torch.allclose(model(x)[:, 2], model(swapped)[:, 2], atol=1e-6) == same
+
+
+def test_the_feed_forward_is_as_wide_as_asked() -> None:
+    model = Transformer(D, LAYERS, 2, W, feedforward_dim=24)
+    assert model.state_dict()["blocks.1.feedforward.project_in.weight"].shape == (48, D)
+
+
+@settings(max_examples=15, deadline=None)
+@given(lengths=st.lists(st.integers(1, 2 * W), min_size=1, max_size=4))
+def test_documents_in_one_row_are_each_alone(model: Transformer, lengths: list[int]) -> None:
+    x = noise(sum(lengths))[:1]
+    numbers = torch.cat([torch.full((length,), n) for n, length in enumerate(lengths)])[None]
+    together = model(x, numbers).split(lengths, dim=1)
+    for document, part in zip(x.split(lengths, dim=1), together, strict=True):
+        torch.testing.assert_close(part, model(document), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("document", [None, [[0] * 9, [1] * 9], [[0] * 4 + [1] * 5, [2] * 7 + [-1] * 2]])
+def test_computing_again_changes_neither_output_nor_gradient(document: list | None, dropout: float) -> None:
+    numbers = None if document is None else torch.tensor(document)
+    outputs, gradients = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = Transformer(D, LAYERS, 2, W)
+        model.drop(dropout)
+        outputs.append(model(noise(9), numbers, recompute))
+        outputs[-1].square().sum().backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+    assert torch.equal(*outputs)
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_dropout_is_for_training_alone() -> None:
+    torch.manual_seed(0)
+    model, x = Transformer(D, LAYERS, 2, W), noise(9)
+    plain = model(x)
+    model.drop(0.5)
+    assert not torch.equal(model(x), model(x))
+    assert torch.equal(model.eval()(x), plain)

@@ -25,6 +25,7 @@ from paluku.protocol.messages import (
     Text,
     Turn,
     UserAudio,
+    UserText,
     ViolationError,
 )
 from tests.fuzz import deep
@@ -134,6 +135,7 @@ def test_what_was_sent_may_have_been_played() -> None:
 ASKED_FOR = {
     "align": (Align(1.0),),
     "text": (Text(0, "a"),),
+    "user_text": (UserText(0, "a"),),
     "stats": (Stats(frames_in=0, frames_out=0, late_frames=0, tick_p50_ms=0, tick_p99_ms=0),),
     "turns": (Turn("user", "started", 0), Interrupted(0)),
 }

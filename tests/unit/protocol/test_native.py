@@ -28,6 +28,7 @@ from paluku.protocol.messages import (
     Text,
     Turn,
     UserAudio,
+    UserText,
     ViolationError,
 )
 from tests.fuzz import deep
@@ -105,6 +106,7 @@ GOLDEN_SERVER: list[tuple[ServerMessage, bytes]] = [
     (Interrupted(258), b"\x87\x02\x01\x00\x00"),
     (Align(-1.5), b"\x88\x00\x00\xc0\xbf"),
     (Marked(1, "a"), b"\x89\x01\x00\x00\x00a"),
+    (UserText(258, "ఆ"), b"\x8a\x02\x01\x00\x00\xe0\xb0\x86"),
 ]
 
 

@@ -13,6 +13,12 @@ class Size(Config):
     width: int = 3
 
 
+class LaterSize(Size):
+    """The same with a setting that a later version added."""
+
+    depth: int = 1
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     with appearing_whole(tmp_path / "model") as partial:
@@ -53,6 +59,10 @@ def test_an_edited_configuration_is_named(folder: Path) -> None:
     (folder / "config.json").write_text('{"width": 4}')
     with pytest.raises(CheckpointError, match=r"config\.json.*was edited"):
         read_model(folder, "codec", Size)
+
+
+def test_a_model_from_before_a_setting_was_added_is_read_with_its_default(folder: Path) -> None:
+    assert read_model(folder, "codec", LaterSize)[1] == LaterSize(width=3, depth=1)
 
 
 def test_missing_parts_and_other_kinds_are_named(folder: Path) -> None:

@@ -1,17 +1,21 @@
+import json
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from mlflow.tracking import MlflowClient
 
 from paluku.config import Config
 from paluku.errors import CheckpointError, ServiceError
 from paluku.registry.server import LocalMlflow, check_server
-from paluku.registry.store import fetch, register
+from paluku.registry.store import fetch, register, version_at
 from paluku.registry.tracking import Data, MlflowReporter, create_run, end_run
 from tests.fakes.bundle import tiny_bundle
 
@@ -122,3 +126,34 @@ def test_serve_names_a_damaged_bundle_before_anything_starts(tmp_path: Path) -> 
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "model.safetensors" in done.stderr
     assert "damaged" in done.stderr
+
+
+class Placed(Config):
+    tracking_uri: str
+    others: tuple[str, ...]
+
+
+@pytest.mark.ray
+def test_no_password_stands_in_a_run(local_mlflow: LocalMlflow, tmp_path: Path) -> None:
+    placed = Placed(tracking_uri="https://me:secret@mlflow.example", others=("http://host:5000", "a@b"))
+    client = MlflowClient(local_mlflow.uri)
+    run = client.get_run(create_run(local_mlflow.uri, "codec", placed, None))
+    assert run.data.params["tracking_uri"] == "https://me:***@mlflow.example"
+    written = client.download_artifacts(run.info.run_id, "config.json", str(tmp_path))
+    config = json.loads(Path(written).read_text(encoding="utf-8"))
+    assert config["others"] == list(placed.others)
+    assert config["tracking_uri"] == "https://me:***@mlflow.example"
+
+
+@pytest.mark.ray
+def test_a_registry_that_does_not_say_is_no_registry_without_a_champion(
+    local_mlflow: LocalMlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert version_at("nobody", "champion", local_mlflow.uri) is None
+
+    def refuse(*_: Any) -> Any:
+        raise MlflowException("the database is locked", error_code=TEMPORARILY_UNAVAILABLE)
+
+    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", refuse)
+    with pytest.raises(ServiceError, match="does not say what nobody@champion is"):
+        version_at("nobody", "champion", local_mlflow.uri)

@@ -3,19 +3,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paluku.s2s.sampling import GOLDEN, gumbel, mix, sample
+from paluku.s2s.sampling import GOLDEN, MOST_TOP_K, UNIFORM_BITS, mix, sample, uniform
 
 
 def unsigned(x: torch.Tensor) -> int:
     return int(x) % 2**64
 
 
-def drawn(logits: list[float], seats: int, temperature: float, top_k: int, streams: int = 1) -> torch.Tensor:
+def drawn(logits: list[float], seats: int, temperature: float, top_k: int) -> torch.Tensor:
     """One token for each of many seeds."""
-    noise = gumbel(torch.arange(seats), torch.zeros(seats, dtype=torch.int64), streams, len(logits))[:, 0]
     return sample(
         torch.tensor(logits).expand(seats, -1),
-        noise,
+        uniform(torch.arange(seats), torch.zeros(seats, dtype=torch.int64), 1)[:, 0],
         torch.full((seats,), temperature),
         torch.full((seats,), top_k),
     )
@@ -31,32 +30,48 @@ def test_mix_is_splitmix64() -> None:
     ]
 
 
-def test_noise_has_the_gumbel_distribution() -> None:
-    noise = gumbel(torch.arange(200), torch.arange(200), 3, 50).flatten().double()
-    assert noise.isfinite().all()
-    assert float(noise.mean()) == pytest.approx(0.5772, abs=0.02)  # Euler's constant
-    assert float(noise.var()) == pytest.approx(1.6449, abs=0.05)  # pi^2 / 6
-    assert float((noise < 0).double().mean()) == pytest.approx(0.3679, abs=0.01)  # 1 / e
+def test_chance_is_uniform_and_never_one() -> None:
+    chance = uniform(torch.arange(200), torch.arange(200), 50).flatten().double()
+    assert 0 <= float(chance.min()) < 1e-3
+    assert 1 - 1e-3 < float(chance.max()) <= 1 - 2.0**-UNIFORM_BITS
+    counts = torch.histc(chance, 10, 0.0, 1.0) / chance.numel()
+    torch.testing.assert_close(counts, torch.full((10,), 0.1).double(), atol=0.01, rtol=0)
 
 
-def test_noise_is_independent_over_seed_step_stream_and_candidate() -> None:
-    seeds = torch.arange(40).repeat_interleave(40)
-    noise = gumbel(seeds, torch.arange(40).repeat(40), 4, 8).unflatten(0, (40, 40))
-    assert len(noise.unique()) > 0.995 * noise.numel()
-    for dim in range(4):
-        neighbours = noise.narrow(dim, 0, noise.shape[dim] - 1), noise.narrow(dim, 1, noise.shape[dim] - 1)
-        pair = torch.stack([part.flatten() for part in neighbours])
-        assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.02
+def test_chance_is_independent_over_seed_step_and_stream() -> None:
+    seeds = torch.arange(60).repeat_interleave(60)
+    chance = uniform(seeds, torch.arange(60).repeat(60), 4).unflatten(0, (60, 60))
+    assert len(chance.unique()) > 0.99 * chance.numel()
+    for dim in range(3):
+        steps = chance.shape[dim] - 1
+        pair = torch.stack([chance.narrow(dim, first, steps).flatten() for first in (0, 1)])
+        assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.03
 
 
 @settings(deadline=None)
 @given(seed=st.integers(-(2**63), 2**63 - 1), step=st.integers(0, 2**40))
-def test_noise_of_a_seat_depends_on_nothing_but_its_place(seed: int, step: int) -> None:
-    alone = gumbel(torch.tensor([seed]), torch.tensor([step]), 3, 5)
-    among = gumbel(torch.tensor([1, seed, 2]), torch.tensor([9, step, 3]), 3, 5)
+def test_the_chance_of_a_seat_depends_on_nothing_but_its_place(seed: int, step: int) -> None:
+    alone = uniform(torch.tensor([seed]), torch.tensor([step]), 3)
+    among = uniform(torch.tensor([1, seed, 2]), torch.tensor([9, step, 3]), 3)
     assert torch.equal(alone[0], among[1])
-    more = gumbel(torch.tensor([seed]), torch.tensor([step]), 4, 9)
-    assert torch.equal(alone[0], more[0, :3, :5])
+    assert torch.equal(alone[0], uniform(torch.tensor([seed]), torch.tensor([step]), 4)[0, :3])
+
+
+@given(
+    logits=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=300),
+    chance=st.sampled_from([0.0, 0.5, 1 - 2.0**-UNIFORM_BITS]),
+    temperature=st.sampled_from([0.1, 1.0, 3.0]),
+    top_k=st.integers(0, 5),
+)
+@settings(deadline=None)
+def test_what_is_drawn_is_always_among_the_likeliest(
+    logits: list[float], chance: float, temperature: float, top_k: int
+) -> None:
+    row = torch.tensor([logits])
+    token = int(sample(row, torch.tensor([chance]), torch.tensor([temperature]), torch.tensor([top_k])))
+    kept = len(logits) if top_k == 0 else min(top_k, len(logits))
+    assert 0 <= token < len(logits)
+    assert logits[token] >= sorted(logits, reverse=True)[kept - 1]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -78,12 +93,18 @@ def test_a_top_k_outside_the_vocabulary_keeps_all(top_k: int) -> None:
     assert set(drawn([0.0] * 4, 500, 1.0, top_k).tolist()) == {0, 1, 2, 3}
 
 
+def test_the_largest_top_k_is_exact_and_a_larger_one_keeps_all() -> None:
+    logits = [1.0] * MOST_TOP_K + [0.9] * 20
+    assert drawn(logits, 4_000, 1.0, MOST_TOP_K).max() < MOST_TOP_K
+    assert drawn(logits, 4_000, 1.0, MOST_TOP_K + 1).max() >= MOST_TOP_K
+
+
 def test_temperature_zero_is_the_arg_max() -> None:
     assert set(drawn([0.1, 0.3, 0.2], 200, 0.0, top_k=0).tolist()) == {1}
 
 
 def test_settings_are_each_seat_s_own() -> None:
-    noise = torch.tensor([[0.0, 9.0, 0.0]]).expand(3, -1)
     logits = torch.tensor([[2.0, 0.0, 1.0]]).expand(3, -1)
-    chosen = sample(logits, noise, torch.tensor([1.0, 0.0, 1.0]), torch.tensor([3, 3, 2]))
-    assert chosen.tolist() == [1, 0, 0]
+    chance = torch.full((3,), 1 - 2.0**-UNIFORM_BITS)  # the last candidate there is
+    chosen = sample(logits, chance, torch.tensor([1.0, 0.0, 1.0]), torch.tensor([3, 3, 1]))
+    assert chosen.tolist() == [2, 0, 0]

@@ -1,6 +1,11 @@
 """What a scrape says, against a service over stages without a model."""
 
 import asyncio
+import importlib.metadata
+import platform
+import re
+import shutil
+import subprocess
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,10 +19,13 @@ from paluku.protocol.messages import CloseCode
 from paluku.serving.config import ServingConfig
 from paluku.serving.events import Ending
 from paluku.serving.gate import Gate, Refused
+from paluku.serving.machine import Machine, MachineWatch
 from paluku.serving.metrics import registry
 from paluku.streaming.ports import Conditions
+from tests.fakes.stages import BUNDLE, FakeReplica
 from tests.fakes.world import World, running, waiting
 
+ROOT = Path(__file__).parents[3]
 Series = dict[tuple[str, ...], float]
 
 
@@ -94,35 +102,142 @@ def test_reasons_are_labels() -> None:
             session.end(Ending(CloseCode.DONE))
         world.service.ended(Ending(CloseCode.DONE))
         world.service.ended(Ending.of(CloseCode.POLICY, "idle", "no sound came"))
+        world.service.ended(Ending.of(CloseCode.STAGE_LOST, "stage_lost", "a stage is lost"))
         world.service.metrics.counts["moves_drain"] += 2
         world.service.metrics.counts["resumes"] += 3
         of = scraped(world, gate)
-        assert of("paluku_refusals_total")["seats",] == 1
-        assert of("paluku_refusals_total")["unauthorized",] == 1
+        assert of("paluku_refusals_total") == {("seats",): 1, ("late",): 0, ("unauthorized",): 1}
         assert of("paluku_moves_total")["drain",] == 2
         assert of("paluku_resumes_total") == {(): 3}
-        assert of("paluku_endings_total") == {("done",): 1, ("idle",): 1}
+        assert of("paluku_endings_total") == {("done",): 1, ("idle",): 1, ("stage_lost",): 1}
+        assert of("paluku_errors_total") == {("internal_error",): 0, ("stage_lost",): 1}
 
     run(script, num_seats=1)
 
 
 def test_two_applications_of_a_process_do_not_share_series() -> None:
     async def script(world: World, gate: Gate) -> None:
-        one, two = (generate_latest(registry(world.service, gate)).decode() for _ in range(2))
-        assert one != two  # each names itself
+        other = World()
+        async with running(other):
+            one, two = (generate_latest(registry(w.service, gate)).decode() for w in (world, other))
+        assert {world.service.name in one, other.service.name in two} == {True}
+        assert {other.service.name in one, world.service.name in two} == {False}
         assert one.count("# HELP paluku_sessions ") == two.count("# HELP paluku_sessions ") == 1
 
     run(script)
 
 
-def test_the_page_for_operators_names_every_series_and_statistic() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+def test_seats_are_free_when_they_are_on_every_stage() -> None:
+    async def script(world: World, gate: Gate) -> None:
+        world.fleets[1].replicas[0].num_seats = 3  # of Converse; the others have 4
+        for free in (3, 2, 1):
+            assert scraped(world, gate)("paluku_seats_free") == {(): free}
+            await world.service._new(Conditions())
+        assert scraped(world, gate)("paluku_seats_free") == {(): 0}
+
+    run(script)
+
+
+def test_what_is_served_is_named() -> None:
+    async def script(world: World, gate: Gate) -> None:
+        built = scraped(world, gate)("paluku_build_info")
+        assert built == {(importlib.metadata.version("paluku"), BUNDLE): 1}
+
+    run(script)
+
+
+def test_a_frames_way_through_the_server_is_a_histogram() -> None:
+    async def script(world: World, gate: Gate) -> None:
+        async with world.service.attached(Conditions()) as session:
+            await world.talk([1, 2], session)
+            await world.tick(2)
+            of = scraped(world, gate)
+            # They came at the instant of a tick, and waited a whole one.
+            assert (of("paluku_answer_seconds_count"), of("paluku_answer_seconds_sum")[()]) == (
+                {(): 2},
+                pytest.approx(0.08),
+            )
+            # Half a frame, that wait, and the model's delay of a frame.
+            assert of("paluku_reaction_seconds")[()] == pytest.approx(0.02 + 0.04 + 0.04)
+            assert of("paluku_frame_seconds") == {(): 0.04}
+            session.end(Ending(CloseCode.DONE))
+
+    run(script)
+
+
+def test_each_process_tells_its_machine_and_only_those_with_a_gpu_a_gpu() -> None:
+    async def script(world: World, gate: Gate) -> None:
+        told = Machine(
+            node="gpu-7",
+            memory_resident_bytes=5,
+            disk_free_bytes=30,
+            disk_size_bytes=100,
+            gpu_free_bytes=8,
+            gpu_size_bytes=80,
+        )
+        tell(world.fleets[1].replicas[0], told)
+        tell(
+            world.fleets[2].replicas[0],
+            told.model_copy(update={"gpu_free_bytes": None, "gpu_size_bytes": None}),
+        )
+        of = scraped(world, gate)
+        assert of("paluku_gpu_memory_free_bytes") == {("converse", "converse-0", "gpu-7"): 8}
+        assert of("paluku_gpu_memory_size_bytes") == {("converse", "converse-0", "gpu-7"): 80}
+        free = of("paluku_disk_free_bytes")
+        assert free["decode", "decode-0", "gpu-7"] == 30
+        assert {stage for stage, _, _ in free} == {"ingress", "converse", "decode"}
+        own = ("ingress", world.service.name, platform.node())
+        assert of("paluku_memory_resident_bytes")[own] > 10e6  # this very process
+
+    run(script)
+
+
+def tell(replica: FakeReplica, machine: Machine) -> None:
+    """From now on the replica's status says so."""
+    status = replica.status_now
+    replica.status_now = lambda: status().model_copy(update={"machine": machine})
+
+
+def names(text: str) -> set[str]:
+    """Of all families, as they are written in a query."""
+    families = text_string_to_metric_families(text)
+    return {f"{f.name}_total" if f.type == "counter" else f.name for f in families}
+
+
+async def everything(world: World, gate: Gate) -> str:
+    """A scrape of a server that has answered a frame and has a GPU: no series is absent."""
+    gpu = {"gpu_free_bytes": 8, "gpu_size_bytes": 80}
+    machine = MachineWatch(Path("/"), world.clock).latest.model_copy(update=gpu)
+    tell(world.fleets[0].replicas[0], machine)
+    async with world.service.attached(Conditions()) as session:
+        await world.talk([1], session)
+        await world.tick()
+        session.end(Ending(CloseCode.DONE))
+    return generate_latest(registry(world.service, gate)).decode()
+
+
+def test_the_page_for_operators_documents_exactly_what_is_exposed() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("## `/metrics`")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `paluku_")]
+    documented = [name for row in rows for name in re.findall(r"`(paluku_\w+)`", row)]
 
     async def script(world: World, gate: Gate) -> None:
-        families = text_string_to_metric_families(generate_latest(registry(world.service, gate)).decode())
-        names = {f"{f.name}_total" if f.type == "counter" else f.name for f in families}
-        assert len(names) > 10
-        assert [name for name in names if f"`{name}`" not in page] == []
+        assert sorted(documented) == sorted(names(await everything(world, gate)))
         assert [name for name in world.service.stats() if f"`{name}`" not in page] == []
+
+    run(script)
+
+
+def test_names_and_types_follow_prometheus_conventions() -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("promtool is not here; apt-get install prometheus")
+
+    async def script(world: World, gate: Gate) -> None:
+        text = await everything(world, gate)
+        done = subprocess.run(
+            [promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
     run(script)

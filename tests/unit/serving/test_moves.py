@@ -12,7 +12,7 @@ from paluku.serving.config import ServingConfig
 from paluku.serving.events import Ending, Interrupted, Report
 from paluku.serving.ports import StageLostError
 from paluku.serving.service import Resume, UnknownTokenError
-from paluku.streaming.ports import Conditions
+from paluku.streaming.ports import FIRST_CODE, Conditions
 from tests.fakes.stages import GRAPH, FakeSnapshots, fake_fleets, frame
 from tests.fakes.world import TICK_S, World, running, said, settle, waiting
 
@@ -364,11 +364,11 @@ def test_an_interrupted_reply_is_forgotten_from_where_it_was_heard() -> None:
             assert said(events) == [(0, None), (1, None), (2, None), (3, None)]  # numbered, and silent
             rows = session.memory.history().reply
             await world.talk([5, 6, 7], session)
-            assert [row[1] for row in rows] == [-1, 1, 2, 3]
+            assert [row[FIRST_CODE] for row in rows] == [-1, 1, 2, 3]
             assert said(waiting(session)) == [(4, None), (5, None), (6, None)]  # a short pause
             await world.talk([8, 9], session)
-            kept = session.memory.history().reply
-            assert [row[1] for row in kept[:7]] == [-1, 1, 0, 0, 0, 0, 0]  # silence where it was not heard
+            kept = session.memory.history().reply[:, FIRST_CODE]
+            assert kept[:7].tolist() == [-1, 1, 0, 0, 0, 0, 0]  # silence where it was not heard
             assert said(waiting(session)) == [(7, 7), (8, 8)]  # and it speaks again
             assert world.service.stats()["moves"]["barge_in"] == 1
 
@@ -383,7 +383,7 @@ def test_a_reply_that_was_sent_whole_is_silenced_in_the_memory_too() -> None:
             waiting(session)
             session.interrupt()
             await world.talk([4, 5, 6, 7, 8, 9], session)
-            rows = [row[1] for row in session.memory.history().reply]
+            rows = [row[FIRST_CODE] for row in session.memory.history().reply]
             assert rows == [-1, 1, 2, 0, 0, 0, 0, 0, 8]
             assert world.service.stats()["moves"]["barge_in"] == 1
 

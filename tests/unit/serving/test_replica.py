@@ -15,7 +15,7 @@ from paluku.registry.bundle import read_bundle
 from paluku.serving.ports import LaneCard, LeaseGoneError, Pressure, RowStatus, StageCard
 from paluku.serving.replica import ReplicaConfig, StageName, StageReplica
 from paluku.streaming.fused import split
-from paluku.streaming.ports import Conditions
+from paluku.streaming.ports import FIRST_CODE, Conditions
 from tests.fakes.bundle import tiny_bundle
 from tests.fakes.clock import FakeClock
 
@@ -81,7 +81,7 @@ def test_three_replicas_make_a_lane_and_the_fused_one_says_the_same(bundle: Path
         leases = [await stage.open("one", WHO, "") for stage in (encode, converse, decode, fused)]
         codes = await lives(encode, leases[0], SOUND[:4])
         reply = await lives(converse, leases[1], codes)
-        pcm = await lives(decode, leases[2], reply[:, 1:])
+        pcm = await lives(decode, leases[2], reply[:, FIRST_CODE:])
         rows = split(await lives(fused, leases[3], SOUND[:4]), 640)
         for part, together in zip((codes, reply, pcm), rows, strict=True):
             assert np.array_equal(part, together)
@@ -137,7 +137,7 @@ def test_a_session_goes_on_at_another_replica(bundle: Path, name: StageName) -> 
     async def run() -> None:
         fused, here, there = replica("fused", bundle), replica(name, bundle), replica(name, bundle)
         rows = split(await lives(fused, await fused.open("one", WHO, ""), SOUND), 640)
-        takes = {"converse": rows.user_codes, "decode": np.ascontiguousarray(rows.reply[:, 1:])}
+        takes = {"converse": rows.user_codes, "decode": np.ascontiguousarray(rows.reply[:, FIRST_CODE:])}
         row = takes.get(name, SOUND)
         expected = await lives(here, await here.open("one", WHO, ""), row)
         lease = await there.open("one", WHO, "")
@@ -152,7 +152,7 @@ def test_a_session_goes_on_at_another_replica(bundle: Path, name: StageName) -> 
 
 def history(frames: int = 30) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     codes = np.zeros((frames, 8), np.int16)
-    return 0, SOUND[:frames], codes, np.zeros((frames, 9), np.int16)
+    return 0, SOUND[:frames], codes, np.zeros((frames, FIRST_CODE + 8), np.int16)
 
 
 def test_others_are_stepped_while_a_seat_is_primed(bundle: Path) -> None:

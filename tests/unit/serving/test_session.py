@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from paluku.protocol.messages import CloseCode
-from paluku.serving.events import Ending, Interrupted, Marked, ReplyFrame
+from paluku.serving.events import Ending, Interrupted, Marked, ReplyFrame, UserText
 from paluku.serving.lane import Answer
-from paluku.serving.session import Identity, Session, hash_token
+from paluku.serving.session import Identity, Session, Transcripts, hash_token
 from paluku.streaming.alignment import AlignConfig, Aligner
 from paluku.streaming.frames import Frame, FrameBuffer
 from paluku.streaming.memory import SessionMemory
 from paluku.streaming.ports import Conditions
 from paluku.streaming.turns import TurnConfig, TurnTracker
-from paluku.tokens.text import PAD, CharTokenizer, TextStream
+from paluku.tokens.text import PAD, TextStream, default_tokenizer
 
 S, K = 4, 2
 FRAME = bytes(2 * S)
@@ -30,7 +30,7 @@ def session(max_waiting: int = 10, max_frames: int = 3, first_reply: int = 0) ->
         NO_SEAT,  # type: ignore[arg-type]
         memory,
         FrameBuffer(S, max_frames),
-        TextStream(CharTokenizer()),
+        Transcripts(TextStream(default_tokenizer()), TextStream(default_tokenizer())),
         TurnTracker(TurnConfig(), 40.0),
         Aligner(AlignConfig(), 0.04),
         max_waiting,
@@ -38,8 +38,8 @@ def session(max_waiting: int = 10, max_frames: int = 3, first_reply: int = 0) ->
     )
 
 
-def answer(token: int = PAD, code: int = 1) -> Answer:
-    reply = np.array([token, code, code], np.int16)
+def answer(token: int = PAD, code: int = 1, heard: int = PAD) -> Answer:
+    reply = np.array([token, heard, code, code], np.int16)
     return Answer(np.zeros(K, np.int16), reply, np.full(S, code, np.int16))
 
 
@@ -114,11 +114,26 @@ def test_a_slow_reader_is_cut_off() -> None:
 def test_text_comes_with_the_frame_that_completes_its_character() -> None:
     one = session()
     one.hear(FRAME * 3, 0.0)
-    first, second = CharTokenizer().encode("é")
-    for token in (*CharTokenizer().encode("న"), first, second):
+    first, second = default_tokenizer().encode("é")
+    for token in (*default_tokenizer().encode("న"), first, second):
         step(one, answer(token))
     frames = [event for event in waiting(one) if isinstance(event, ReplyFrame)]
     assert [frame.text for frame in frames] == ["న", "", "é"]
+
+
+def test_what_the_user_was_understood_to_say_follows_its_frame_and_is_remembered() -> None:
+    one = session()
+    one.hear(FRAME * 3, 0.0)
+    for token in default_tokenizer().encode("ఆ")[:3]:
+        step(one, answer(heard=token))
+    events = waiting(one)
+    told = [place for place, event in enumerate(events) if isinstance(event, UserText)]
+    assert [events[place].text for place in told] == ["ఆ"]  # type: ignore[attr-defined]
+    frame = events[told[0] - 1]
+    assert isinstance(frame, ReplyFrame)
+    assert frame.number == events[told[0]].number  # type: ignore[attr-defined]
+    one.memory.began("user", 0)
+    assert one.memory.turns[0].text == "ఆ"
 
 
 def test_frames_behind_one_that_was_lost_come_back_with_it_in_order() -> None:
@@ -169,9 +184,9 @@ def test_what_was_not_heard_is_what_waits_or_what_the_client_has_not_played(
         (1, False, False),
         (2, False, False),
     ]
-    unheard = np.array([PAD, 0, 0], np.int16)
+    unheard = np.array([PAD, PAD, 0, 0], np.int16)
     one.cut_unheard(unheard)
-    codes = one.memory.history().reply[:, 1].tolist()
+    codes = one.memory.history().reply[:, 2].tolist()
     assert codes == [1] * first_unheard + [0] * (3 - first_unheard)
 
 
@@ -206,5 +221,5 @@ def test_what_the_client_did_not_hear_of_a_reply_it_was_sent_is_forgotten() -> N
     one.truncate(2)
     one.truncate(7)  # later than what was said: nothing to forget
     assert one.wants_rebuild
-    one.cut_unheard(np.array([PAD, 0, 0], np.int16))
-    assert one.memory.history().reply[:, 1].tolist() == [1, 1, 0]
+    one.cut_unheard(np.array([PAD, PAD, 0, 0], np.int16))
+    assert one.memory.history().reply[:, 2].tolist() == [1, 1, 0]

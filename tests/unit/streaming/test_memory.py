@@ -13,7 +13,8 @@ from paluku.streaming.ports import History
 
 S, K = 4, 2
 FRAMES, PCM_FRAMES = 8, 3
-UNHEARD = np.full(1 + K, -1, np.int16)
+NO_WORDS = {role: {"pieces": [], "untold": 0} for role in ("user", "agent")}
+UNHEARD = np.full(2 + K, -1, np.int16)
 
 
 def memory() -> SessionMemory:
@@ -25,7 +26,7 @@ def frame(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (
         np.full(S, number, np.int16),
         np.full(K, number + 1_000, np.int16),
-        np.full(1 + K, number + 2_000, np.int16),
+        np.full(2 + K, number + 2_000, np.int16),
     )
 
 
@@ -82,7 +83,7 @@ def test_an_empty_history_keeps_its_widths_once_they_are_known() -> None:
     made.clear()
     history = made.history()
     assert (history.start, history.end) == (20, 20)
-    assert [part.shape for part in history[1:]] == [(0, S), (0, K), (0, 1 + K)]
+    assert [part.shape for part in history[1:]] == [(0, S), (0, K), (0, 2 + K)]
     assert {part.dtype for part in history[1:]} == {np.dtype(np.int16)}
 
 
@@ -92,7 +93,9 @@ def test_after_a_cut_the_next_update_starts_there() -> None:
     made.cut(7, UNHEARD)
     history = made.update({}).history
     assert (history.start, history.end) == (7, 10)
-    assert history.reply.tolist() == [UNHEARD.tolist()] * 3
+    rows = history.reply
+    assert rows[:, 1].tolist() == [2_007, 2_008, 2_009], "what the user was understood to say stays"
+    assert (np.delete(rows, 1, axis=1) == -1).all()
     assert history.user_codes[:, 0].tolist() == [1_007, 1_008, 1_009]
     assert len(made.update({}).history.reply) == 0
 
@@ -112,9 +115,7 @@ def test_frames_that_do_not_connect_replace_everything() -> None:
     far = filled(3)
     made = filled(20)
     history = made.since(15)
-    far.apply(
-        Update(history, {"turns": [], "memory": {"start": 15, "sound_start": 17, "pieces": [], "untold": 0}})
-    )
+    far.apply(Update(history, {"turns": [], "memory": {"start": 15, "sound_start": 17, "words": NO_WORDS}}))
     assert far.history().reply[:, 0].tolist() == list(range(2_015, 2_020))
     assert far.history().user_pcm[:, 0].tolist() == [17, 18, 19]
 
@@ -124,9 +125,7 @@ def test_sound_that_would_leave_a_hole_is_dropped() -> None:
     far = filled(3)
     made = filled(7)
     history = made.since(3)._replace(user_pcm=made.history().user_pcm[-1:])
-    far.apply(
-        Update(history, {"turns": [], "memory": {"start": 0, "sound_start": 6, "pieces": [], "untold": 0}})
-    )
+    far.apply(Update(history, {"turns": [], "memory": {"start": 0, "sound_start": 6, "words": NO_WORDS}}))
     assert far.history().user_pcm[:, 0].tolist() == [6]
 
 
@@ -138,6 +137,7 @@ STEP = st.one_of(
     st.tuples(st.just("began"), st.sampled_from(["user", "agent"])),
     st.tuples(st.just("ended"), st.sampled_from(["user", "agent"])),
     st.tuples(st.just("said"), st.sampled_from(["హా", " ", "అవును", ""])),
+    st.tuples(st.just("understood"), st.sampled_from(["ఊఁ", " ", "ఏమిటి"])),
     st.tuples(st.just("update"), st.booleans()),
 )
 
@@ -155,6 +155,8 @@ def act(on: SessionMemory, step: str, value: Any) -> None:
             on.clear()
         case "said":
             on.said(max(on.end - 1, 0), value)
+        case "understood":
+            on.said(max(on.end - 1, 0), value, "user")
         case "began":
             on.began(value, on.end)
         case "ended":
@@ -240,6 +242,21 @@ def test_turns_of_a_dialogue() -> None:
     ]
 
 
+def test_each_side_s_words_are_its_own_turn_s() -> None:
+    made = filled(8)
+    made.said(1, "ఏమి", "user")  # before it was sure that somebody speaks
+    made.began("user", 0)
+    made.said(3, "టి", "user")
+    made.began("agent", 3)
+    made.said(4, "అవును")
+    made.said(5, "?", "user")
+    made.cut(4, UNHEARD)
+    made.ended("user", 6)
+    assert [(turn.role, turn.text) for turn in turns(made)] == [("user", "ఏమిటి?"), ("agent", "")]
+    made.rewind(4)
+    assert [turn.text for turn in turns(made)] == ["ఏమిటి", ""], "what is lived again is understood again"
+
+
 def test_stretches_with_a_pause_are_one_turn() -> None:
     made = memory()
     for first, end in ((3, 20), (30, 44)):
@@ -323,4 +340,4 @@ def test_forgetting_keeps_the_count() -> None:
 def test_shapes_are_those_of_the_port() -> None:
     history = filled(5).history()
     assert isinstance(history, History)
-    assert [part.shape for part in history[1:]] == [(3, S), (5, K), (5, 1 + K)]
+    assert [part.shape for part in history[1:]] == [(3, S), (5, K), (5, 2 + K)]

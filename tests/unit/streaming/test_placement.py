@@ -63,7 +63,7 @@ def test_a_full_partner_is_replaced_by_one_in_few_lanes() -> None:
         (candidate("a", used=4), "all 4 seats are taken"),
         (candidate("a", is_leaving=True), "no replica of a stage answers"),
         (candidate("a", bundles=("old",)), "no replica of a stage holds bundle bbbbbbbbbbbb"),
-        (candidate("a", step_p99_ms=28.1), "too busy"),
+        (candidate("a", used=1, step_p99_ms=28.1), "too busy"),
         (candidate("a", seats=0), "all 0 seats are taken"),
     ],
 )
@@ -80,17 +80,23 @@ def test_no_replica_at_all_refuses() -> None:
 
 
 def test_less_than_seventy_percent_of_the_tick_is_not_too_busy() -> None:
-    assert placed([[candidate("a", step_p99_ms=27.9)]]) == ("a",)
+    assert placed([[candidate("a", used=1, step_p99_ms=27.9)]]) == ("a",)
 
 
 def test_how_busy_is_too_busy_can_be_said() -> None:
-    assert placed([[candidate("a", step_p99_ms=35.0)]], busy_share=0.9) == ("a",)
+    assert placed([[candidate("a", used=1, step_p99_ms=35.0)]], busy_share=0.9) == ("a",)
     with pytest.raises(SeatsExhausted, match="too busy"):
-        placed([[candidate("a", step_p99_ms=21.0)]], busy_share=0.5)
+        placed([[candidate("a", used=1, step_p99_ms=21.0)]], busy_share=0.5)
+
+
+def test_where_nobody_sits_slow_steps_of_before_turn_nobody_away() -> None:
+    slow = candidate("a", step_p99_ms=90.0)
+    assert placed([[slow]]) == ("a",)
+    assert placed([[slow, candidate("b", used=3, step_p99_ms=10.0)]]) == ("b",), "as long as another has time"
 
 
 def test_a_move_is_let_in_however_busy_it_is_but_not_without_a_seat() -> None:
-    assert placed([[candidate("a", step_p99_ms=39.0)]], moving=True) == ("a",)
+    assert placed([[candidate("a", used=1, step_p99_ms=39.0)]], moving=True) == ("a",)
     with pytest.raises(SeatsExhausted):
         placed([[candidate("a", used=4)]], moving=True)
 

@@ -10,10 +10,13 @@ import torch
 
 from paluku.audio import read
 from paluku.codec.native import NativeCodec, NativeCodecConfig
+from paluku.codec.semantic import SemanticConfig
+from paluku.codec.soundstream import SoundStreamCodec
+from paluku.codec.soundstream_config import SoundStreamConfig
 from paluku.config import load, resolve
 from paluku.errors import CheckpointError, ConfigError, CorpusError, TrainingError
-from paluku.registry.artefact import read_model
-from paluku.registry.codecs import load_codec
+from paluku.registry.artefact import appearing_whole, read_model, write_model
+from paluku.registry.codecs import load_codec, shipped_codec
 from paluku.training import codec_loop
 from paluku.training.codec_loop import CodecTrainingConfig
 from paluku.training.console import ConsoleReporter
@@ -107,6 +110,41 @@ def test_a_relative_folder_and_a_run_too_short_to_quantise_are_refused() -> None
         resolve(CodecTrainingConfig, values | {"corpus": "/here"}, "train.yaml")
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"frozen": ["bands"]}, r"frozen\.0"),
+        ({"frozen": ["semantic"]}, "frozen names semantic, which the model has not"),
+        ({"frozen": ["decoder", "encoder"]}, "no network would learn"),
+        ({"model": {"architecture": "soundstream", "semantic": {}}}, r"model\.semantic does not learn here"),
+        (
+            {"model": {"architecture": "soundstream", "semantic": {}}, "begin_from": "lyra"},
+            r"model\.semantic does not learn here",
+        ),
+    ],
+)
+def test_parts_that_cannot_learn_or_are_not_there_are_refused(
+    setting: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(CodecTrainingConfig, {"corpus": "/c", "out": "/o", **setting}, "train.yaml")
+
+
+def test_what_is_frozen_stays_and_the_rest_learns(corpus: Path, tmp_path: Path) -> None:
+    """A decoder goes on from a codec whose first codebook is of what is said."""
+    sizes = {"channels": 4, "feature_dim": 8, "num_codebooks": 3, "codebook_size": 8}
+    model = SoundStreamConfig(**sizes, semantic=SemanticConfig(dim=4, hidden=8, units=1))
+    begun = SoundStreamCodec(model)
+    with appearing_whole(tmp_path / "begun") as partial:
+        write_model(partial, "codec", model, begun.state_dict())
+    frozen = ("encoder", "semantic", "quantizer")
+    how = {"model": model, "begin_from": str(tmp_path / "begun"), "frozen": frozen}
+    last = codec_loop.run(tiny_run(corpus, tmp_path / "out", **how), MemoryReporter())
+    learned = load_codec(last)[1].state_dict()
+    stayed = {name: torch.equal(value, learned[name]) for name, value in begun.state_dict().items()}
+    assert all(same == name.startswith(frozen) for name, same in stayed.items()), stayed
+
+
 def test_the_shipped_configuration_fits() -> None:
     paths = ["corpus=/corpus", "out=/out"]
     config = load(CodecTrainingConfig, "jobs/configs/train_codec.demo.yaml", paths)
@@ -171,11 +209,11 @@ def test_a_resumed_run_does_not_need_what_it_began_from(corpus: Path, tmp_path: 
 
 
 def test_where_to_begin_must_be_found_by_every_worker() -> None:
-    with pytest.raises(ConfigError, match="begin_from is 'models/codec'; give `encodec` or an absolute path"):
+    with pytest.raises(ConfigError, match="begin_from is 'models/codec'; give encodec or lyra, or"):
         resolve(CodecTrainingConfig, {"corpus": "/c", "out": "/o", "begin_from": "models/codec"}, "x.yaml")
 
 
-@pytest.mark.parametrize("model", [5, None, "native", {"architecture": "soundstream"}])
+@pytest.mark.parametrize("model", [5, None, "native", {"architecture": "vocoder"}])
 def test_a_model_that_is_none_is_refused(model: object) -> None:
     with pytest.raises(ConfigError):
         resolve(CodecTrainingConfig, {"corpus": "/c", "out": "/o", "model": model}, "x.yaml")
@@ -185,6 +223,14 @@ def test_a_teacher_needs_25_frames_a_second(tmp_path: Path) -> None:
     values = {"corpus": "/c", "out": "/o", "teacher": "/t", "model": ENCODEC}
     with pytest.raises(ConfigError, match="a teacher has 25 frames a second, encodec has 75"):
         resolve(CodecTrainingConfig, values, "train.yaml")
+
+
+def test_the_configuration_that_goes_on_from_the_shipped_codec_has_its_sizes() -> None:
+    path, given = "jobs/configs/train_codec.finetune.yaml", ["corpus=/c", "out=/o"]
+    config = load(CodecTrainingConfig, path, [*given, f"begin_from={shipped_codec()}"])
+    with pytest.raises(ConfigError, match=r"model\.semantic does not learn here"):
+        load(CodecTrainingConfig, path, given)
+    assert config.model == load_codec(shipped_codec())[1].config
 
 
 @pytest.mark.parametrize("name", ["train_codec.yaml", "train_codec.gpu.yaml", "train_codec.encodec.yaml"])

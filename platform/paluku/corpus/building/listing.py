@@ -91,7 +91,7 @@ def list_sources(
         about = {"number": len(parts), "listing": name, "maker": maker}
         parts.append(PartPlan(**about, items=len(part), audio_s=audio_s))
     if not parts:
-        raise CorpusError("the sources list nothing to build from; check their paths and limits")
+        raise CorpusError("the sources list nothing to build from; check their paths, languages and limits")
     return Listing(sha256=sha.hexdigest(), parts=tuple(parts), sources=summaries)
 
 

@@ -9,7 +9,7 @@ was made of and by which settings, so work of an earlier listing is kept as far 
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from paluku.config import Config
 from paluku.corpus.building.listing import Listing
 from paluku.corpus.building.ownership import is_alive, owner_of
 from paluku.corpus.config import CorpusConfig
-from paluku.corpus.shards import MANIFEST, SPLITS, Manifest, ShardInfo, read_manifest
+from paluku.corpus.shards import MANIFEST, SPLITS, Kind, Manifest, ShardInfo, read_manifest
 from paluku.corpus.storage import PARTIAL, Place, Stamp
 from paluku.errors import ConfigError, CorpusError
 
@@ -80,7 +80,7 @@ def standing(out: Place, key: WorkKey) -> Standing:
         StorageError: when the place cannot be reached.
     """
     if out.exists(MANIFEST):
-        manifest = _manifest_of(out, key)
+        manifest = same_manifest(out, "utterances", key.recipe, {LISTING: key.listing[:HASH_DIGITS]})
         if manifest is None:
             return Standing.OTHER
         return Standing.DONE if is_whole(out, manifest.shards) else Standing.UNFINISHED
@@ -88,6 +88,43 @@ def standing(out: Place, key: WorkKey) -> Standing:
     if found is None:
         return Standing.NEW
     return Standing.UNFINISHED if _is_continued(found, key) else Standing.OUTDATED
+
+
+def same_manifest(
+    out: Place, kind: Kind, recipe: str, parents: Mapping[str, str], made: Collection[str] = ()
+) -> Manifest | None:
+    """What `out` holds, when it was made by this recipe of these parents; `made` are those it made itself."""
+    try:
+        manifest = read_manifest(out, kind)
+    except (CorpusError, ConfigError):  # of another kind, of an older version, or damaged
+        return None
+    given = {name: parent for name, parent in manifest.parents.items() if name not in made}
+    return manifest if manifest.config_sha256 == recipe and given == parents else None
+
+
+def finished(
+    out: Place,
+    kind: Kind,
+    recipe: str,
+    parents: Mapping[str, str],
+    *,
+    made: Collection[str] = (),
+    overwrite: bool,
+) -> Manifest | None:
+    """The manifest of what is whole and the same; none where there is something to do.
+
+    Raises:
+        CorpusError: when something else is in the way and is not to be overwritten.
+        StorageError: when the place cannot be reached.
+    """
+    if not out.exists(MANIFEST):
+        return None
+    manifest = same_manifest(out, kind, recipe, parents, made)
+    if manifest is None:
+        if not overwrite:
+            refuse_other(out)
+        return None
+    return manifest if is_whole(out, manifest.shards) else None
 
 
 def is_whole(out: Place, shards: Iterable[ShardInfo]) -> bool:
@@ -182,13 +219,3 @@ def kept(out: Place) -> Manifest:
 
 def _is_continued(found: WorkKey, key: WorkKey) -> bool:
     return (found.recipe, found.code) == (key.recipe, key.code)
-
-
-def _manifest_of(out: Place, key: WorkKey) -> Manifest | None:
-    try:
-        manifest = read_manifest(out, "utterances")
-    except (CorpusError, ConfigError):  # of another kind, of an older version, or damaged
-        return None
-    listed = manifest.parents.get(LISTING, "")
-    is_same = manifest.config_sha256 == key.recipe and listed == key.listing[:HASH_DIGITS]
-    return manifest if is_same else None

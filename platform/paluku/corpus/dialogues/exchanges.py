@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from paluku.config import Config
-from paluku.corpus.dialogues.timing import generator
 from paluku.corpus.shards import Split
+from paluku.corpus.splits import generator
 from paluku.corpus.turns import Intent, Script
 from paluku.errors import CorpusError
 from paluku.voices import STYLES, StyleName

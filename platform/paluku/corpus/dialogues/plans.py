@@ -18,9 +18,8 @@ from paluku.config import Config
 from paluku.corpus.dialogues.conversations import Conversation, ConversationsConfig, list_conversations
 from paluku.corpus.dialogues.exchanges import Chain, Chaining, asks_of, chain_of_intents, chain_of_script
 from paluku.corpus.dialogues.rendering import Dialogue, Line, Rendering
-from paluku.corpus.dialogues.timing import generator
 from paluku.corpus.shards import SPLITS, Split
-from paluku.corpus.splits import SplitShares, fraction, split_of
+from paluku.corpus.splits import SplitShares, fraction, generator, split_of
 from paluku.corpus.storage import AnyPlace
 from paluku.corpus.turns import Intent, Script, read_intents, read_scripts
 from paluku.errors import ConfigError, CorpusError

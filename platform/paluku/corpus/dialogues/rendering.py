@@ -16,9 +16,10 @@ from paluku.config import Config
 from paluku.corpus.dialogues.augmentation import Augmentation, Channels, augmented, draw
 from paluku.corpus.dialogues.exchanges import Exchange
 from paluku.corpus.dialogues.takes import Speaker, Take, cut_at, later, pause_places, take, with_pause
-from paluku.corpus.dialogues.timing import Span, Timing, generator
+from paluku.corpus.dialogues.timing import Span, Timing
 from paluku.corpus.preparation.quality import UnusableError
 from paluku.corpus.shards import Split
+from paluku.corpus.splits import generator
 from paluku.errors import AudioError
 from paluku.units import frame_samples
 from paluku.voices import StyleName, VoiceName

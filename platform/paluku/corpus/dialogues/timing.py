@@ -6,14 +6,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from paluku.config import Config
-from paluku.corpus.splits import HASH_BITS, fraction
 
 Span = tuple[float, float]  # least and most; what is drawn from it is drawn uniformly
-
-
-def generator(name: str, seed: int) -> np.random.Generator:
-    """Random numbers that depend on a name and a seed alone."""
-    return np.random.default_rng((seed, int(fraction(name, seed) * 2**HASH_BITS)))
 
 
 class Gaps(Config):

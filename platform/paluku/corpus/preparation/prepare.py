@@ -27,6 +27,7 @@ from paluku.corpus.preparation.segments import (
     trimmed,
     with_onsets,
 )
+from paluku.corpus.spelling import Spelling, spelled_out
 from paluku.corpus.telugu import normalise_telugu
 from paluku.corpus.text import normalise
 from paluku.corpus.utterance import Utterance
@@ -53,6 +54,8 @@ class TextSettings(Config):
     """How transcripts are normalised; every language is brought to NFC and single spaces."""
 
     is_telugu_spelled_out: bool = True  # numbers to words, punctuation unified: docs/text.md
+    # Of others, by their code (ISO 639-1); left out where there are none, so that a recipe stays as it was.
+    languages: dict[str, Spelling] = Field(default_factory=dict, exclude_if=lambda given: not given)
 
 
 class Preparation(Config):
@@ -141,8 +144,10 @@ def prepare(
 
 def spoken_text(text: str, language: str, settings: TextSettings) -> str:
     """A transcript as it is kept; empty when nothing in it can be said."""
-    is_telugu = language.partition("-")[0] in TELUGU
-    return normalise_telugu(text) if is_telugu and settings.is_telugu_spelled_out else normalise(text)
+    code = language.partition("-")[0]
+    if code in settings.languages:
+        return spelled_out(text, settings.languages[code])
+    return normalise_telugu(text) if code in TELUGU and settings.is_telugu_spelled_out else normalise(text)
 
 
 def _text(utterance: Utterance, settings: TextSettings) -> str | None:

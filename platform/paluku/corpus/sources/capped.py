@@ -1,4 +1,4 @@
-"""A part of a corpus that does not depend on the order it is listed in: by hash, up to so many seconds."""
+"""A part of a corpus that does not depend on its order: some languages; by hash, up to so many seconds."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -17,6 +17,11 @@ class Capping(Protocol):
     @property
     def max_source_s(self) -> float | None:
         """Seconds of each source, or all of it."""
+        ...
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """As utterances name them, or without what follows a hyphen; none are all."""
         ...
 
     @property
@@ -48,11 +53,18 @@ class Capped:
             CorpusError: as the inner source.
         """
         if self._settings.max_source_s is None:
-            yield from self._inner.iterate()
+            yield from self._wanted()
             return
-        listed = list(self._inner.iterate())
+        listed = list(self._wanted())
         chosen = self._chosen(listed, self._settings.max_source_s)
         yield from (utterance for utterance in listed if (utterance.source, utterance.id) in chosen)
+
+    def _wanted(self) -> Iterator[Utterance]:
+        languages = self._settings.languages
+        for utterance in self._inner.iterate():
+            names = {utterance.language, utterance.language.partition("-")[0]}
+            if not languages or names & {*languages}:
+                yield utterance
 
     def _chosen(self, listed: list[Utterance], max_s: float) -> set[tuple[str, str]]:
         taken_s: dict[str, float] = {}

@@ -18,6 +18,8 @@ class CorpusFolder(Config):
     # A choice by the seed of about that much, of each source that the corpus names.
     max_source_s: float | None = Field(default=None, gt=0)
     seed: int = 0
+    # Of its recordings those in these languages; none are all. Left out of a recipe that has none.
+    languages: tuple[str, ...] = Field(default=(), exclude_if=lambda given: not given)
     # Of a dry run: what is not there is neither fetched nor unpacked, but `NotFetched`. No setting of a file.
     only_look: bool = Field(default=False, exclude=True)
 

@@ -9,7 +9,8 @@ import numpy as np
 from paluku.audio import read_mono
 from paluku.config import Config
 from paluku.corpus.building.standing import PARTS, WORK
-from paluku.corpus.shards import SPLITS, Manifest, ShardInfo, ShardSet, Split, write_shard
+from paluku.corpus.shard_rows import Rows
+from paluku.corpus.shards import ShardInfo, ShardSet, write_shard
 from paluku.corpus.splits import fraction
 from paluku.corpus.storage import Place
 from paluku.corpus.teacher.basis import Basis, Moments
@@ -18,17 +19,6 @@ from paluku.errors import CorpusError
 
 BASIS = "basis.safetensors"
 STORED = np.dtype("<f2")
-
-
-class Rows(Config):
-    """The rows of one shard of utterances."""
-
-    corpus: str  # folder or URI
-    corpus_hash: str
-    split: Split
-    number: int
-    first: int  # in the split
-    rows: int
 
 
 class MomentsPlan(Config):
@@ -60,26 +50,6 @@ class FeaturesOutcome(Config):
 
     shard: ShardInfo
     frames: int
-
-
-def sources(corpus: str, manifest: Manifest) -> list[Rows]:
-    """One for each shard of a corpus of utterances that has rows, split after split."""
-    listed: list[Rows] = []
-    first: dict[Split, int] = {}
-    number: dict[Split, int] = {}
-    for shard in sorted((s for s in manifest.shards if s.rows), key=lambda shard: SPLITS.index(shard.split)):
-        split = shard.split
-        rows = Rows(
-            corpus=corpus,
-            corpus_hash=manifest.hash,
-            split=split,
-            number=number.get(split, 0),
-            first=first.get(split, 0),
-            rows=shard.rows,
-        )
-        listed.append(rows)
-        first[split], number[split] = rows.first + shard.rows, rows.number + 1
-    return listed
 
 
 def count_moments(plan: MomentsPlan, out: Place, encoder: SpeechEncoder) -> MomentsOutcome:

@@ -7,12 +7,13 @@ full); jobs/configs/voices.all.yaml takes Festival and HTS for the replies.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
 from paluku.config import Config
-from paluku.corpus.voices import laugh
+from paluku.corpus.voices import crowd, espeak, laugh
+from paluku.corpus.voices.crowd import CrowdConfig
 from paluku.corpus.voices.espeak import Espeak, EspeakConfig
 from paluku.corpus.voices.festival import Festival, FestivalConfig
 from paluku.corpus.voices.hts import Hts, HtsConfig
@@ -42,6 +43,11 @@ def _espeak(variant: str, gender: Gender, wpm: int, pitch: int = 50, pitch_range
         rate=round(wpm / 150, 4), pitch_semitones=round((pitch - 50) * 0.24, 2), pitch_range=pitch_range / 50
     )
     return CastVoice(engine="espeak", voice=variant, gender=gender, prosody=prosody)
+
+
+def _drawn(engine: EngineName, voice: str, is_female: bool, prosody: Prosody | None = None) -> CastVoice:
+    gender: Gender = "female" if is_female else "male"
+    return CastVoice(engine=engine, voice=voice, gender=gender, prosody=prosody or Prosody())
 
 
 # Median pitches of 94, 72, 232 and 166 Hz.
@@ -74,8 +80,8 @@ ESPEAK_HELD_OUT: dict[str, CastVoice] = {
 }
 
 
-class CastConfig(Config):
-    """The cast, and the settings of the engines that it takes its voices from."""
+class NamedCast(Config):
+    """Everybody who has a name, and the settings of the engines that they take their voices from."""
 
     reply: dict[VoiceName, CastVoice] = ESPEAK_REPLY
     users: dict[str, CastVoice] = ESPEAK_USERS | ESPEAK_HELD_OUT
@@ -86,7 +92,7 @@ class CastConfig(Config):
     vits: VitsConfig = VitsConfig()
 
     @model_validator(mode="after")
-    def _everybody_is_one_person(self) -> "CastConfig":
+    def _everybody_is_one_person(self) -> "NamedCast":
         if missing := [name for name in VOICES if name not in self.reply]:
             raise ValueError(f"reply has no voice for {', '.join(missing)}")
         if both := set(self.users) & set(VOICES):
@@ -102,9 +108,64 @@ class CastConfig(Config):
                 raise ValueError(f"{other} and {name} are both {voice.engine}'s {voice.voice}")
         return self
 
+
+class CastConfig(NamedCast):
+    """The cast."""
+
+    crowd: CrowdConfig = CrowdConfig()  # users drawn by chance; nobody, once they have joined `users`
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_crowd(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "crowd" not in values:
+            return values
+        named = NamedCast.model_validate({name: each for name, each in values.items() if name != "crowd"})
+        return {
+            **values,
+            **_joined(named, CrowdConfig.model_validate(values["crowd"])),
+            "crowd": CrowdConfig(),
+        }
+
     def located(self) -> "CastConfig":
         """With the files that this machine's environment names, for processes that do not share it."""
         return self.model_copy(update={"hts": self.hts.located()})
+
+
+def _joined(named: NamedCast, asked: CrowdConfig) -> dict[str, Any]:
+    """The fields of a cast whose users are the named ones and a crowd.
+
+    Raises:
+        ValueError: when a name is taken already.
+    """
+    people = {**named.reply, **named.users}
+    held_out = [named.users[name] for name in named.held_out]
+    variants = crowd.espeak_voices(
+        asked, [person.voice for person in people.values() if person.engine == "espeak"]
+    )
+    men = crowd.festival_voices(
+        asked, [named.festival.voices[person.voice] for person in held_out if person.engine == "festival"]
+    )
+    women = crowd.hts_voices(
+        asked, [named.hts.voices[person.voice] for person in held_out if person.engine == "hts"]
+    )
+    drawn = [
+        *(_drawn("espeak", voice, espeak.is_female(voice), prosody) for voice, prosody in variants.items()),
+        *(_drawn("festival", name, crowd.sounds_female(voice)) for name, voice in men.items()),
+        *(_drawn("hts", name, crowd.sounds_female(voice)) for name, voice in women.items()),
+    ]
+    users = {f"{person.engine}_{person.voice}": person for person in drawn}
+    taken = [
+        *(people.keys() & users),
+        *(named.festival.voices.keys() & men),
+        *(named.hts.voices.keys() & women),
+    ]
+    if taken:
+        raise ValueError(f"crowd takes names that there are already: {', '.join(sorted(taken))}; rename them")
+    return {
+        "users": {**named.users, **users},
+        "festival": named.festival.model_copy(update={"voices": {**named.festival.voices, **men}}),
+        "hts": named.hts.model_copy(update={"voices": {**named.hts.voices, **women}}),
+    }
 
 
 class Cast:

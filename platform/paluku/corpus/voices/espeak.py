@@ -91,7 +91,7 @@ class Espeak:
     @property
     def voices(self) -> tuple[str, ...]:
         """Variants; m1 to m8 are men, f1 to f5 women, the others are named."""
-        return _variants()
+        return variants()
 
     def speak(self, text: str, voice: str, prosody: Prosody) -> Speech:
         """One sentence, with the library's own word timings.
@@ -123,9 +123,18 @@ def _says_nothing(text: str) -> AudioError:
 
 
 @cache
-def _variants() -> tuple[str, ...]:
-    folder = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_file()))
+def variants() -> tuple[str, ...]:
+    """The names of the library's voice variants, sorted."""
+    return tuple(sorted(path.name for path in _folder().iterdir() if path.is_file()))
+
+
+def is_female(variant: str) -> bool:
+    """Whether a variant's file calls it a woman's voice."""
+    return "\ngender female" in (_folder() / variant).read_text(encoding="utf-8", errors="replace")
+
+
+def _folder() -> Path:
+    return Path(espeakng_loader.get_data_path()) / "voices" / "!v"
 
 
 def _parameters(prosody: Prosody) -> tuple[tuple[int, int], ...]:

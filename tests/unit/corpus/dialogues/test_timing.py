@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from paluku.corpus.dialogues.timing import Gaps, Timing, generator
+from paluku.corpus.dialogues.timing import Gaps, Timing
+from paluku.corpus.splits import generator
 
 
 def drawn(gaps: Gaps, count: int = 20_000) -> list[float]:

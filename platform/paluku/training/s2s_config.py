@@ -1,0 +1,137 @@
+"""Settings of an S2S training run."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from paluku.config import AbsolutePath, Config
+from paluku.s2s.losses import StreamWeights
+from paluku.s2s.model import S2SConfig
+from paluku.tokens.batches import Sizes
+
+MOSHI = "kyutai/"
+
+
+class LoraConfig(Config):
+    """Low-rank adapters of every linear layer (Hu et al. 2021, "LoRA"), by package `peft`.
+
+    What is added to a matrix is `alpha / rank` times a product of two matrices of this rank.
+    """
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+
+
+class S2STrainingConfig(Config):
+    """One run. `batch` is rows per worker and pass; steps are counted from 1 in what is written."""
+
+    tokens: AbsolutePath  # folder of tokens (paluku.corpus.shards)
+    out: AbsolutePath  # checkpoints come here
+    model: S2SConfig = S2SConfig()
+    # Weights to begin with: a model folder, Moshi's published ones (kyutai/NAME), or a file of those.
+    begin_from: str | None = None
+    # Whose codebooks the embeddings of codes begin as: the shipped codec, a folder, or none: at random.
+    codes_from: str | None = None
+    # What the tokens' text was made with: the shipped one, or a file; asked for by a model with `hearing`.
+    tokenizer: str = "default"
+    speakers: str = "default"  # whose voices' vectors: shipped ones, a model folder, or none
+    lora: LoraConfig | None = None  # none: every weight learns
+
+    # What the losses count (`s2s.losses.StreamWeights`).
+    text_weight: float = Field(default=1.0, ge=0)
+    user_text_weight: float = Field(default=0.5, ge=0)
+    letters_weight: float = Field(
+        default=0.5, ge=0
+    )  # of what a user's frame sounds like: see `model.hearing`
+    first_code_weight: float = Field(default=8.0, ge=0)
+    pad_weight: float = Field(default=0.5, ge=0, le=1)
+    silence_weight: float = Field(default=1.0, ge=0, le=1)
+    # The share of frames whose codes are predicted in a step, drawn anew in each.
+    depth_share: float = Field(default=1.0, gt=0, le=1)
+    # The model's hearing, trained by itself before, learns no more (but its output): a tenth off each step.
+    freeze_hearing: bool = False
+    # What the model hears worse than it was said: the share of dialogues in which it hears only the user's
+    # first codebooks (a random number of them), and the share of frames, in gaps, in which it hears nothing.
+    drop_codebooks: float = Field(default=0.0, ge=0, le=1)
+    hide_frames: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)  # of what each temporal block adds
+    drop_speaker: float = Field(default=0.1, ge=0, le=1)  # probabilities, for classifier-free guidance
+    drop_style: float = Field(default=0.1, ge=0, le=1)
+
+    steps: int = Field(default=1000, ge=1)
+    batch: int = Field(default=8, ge=1)
+    accumulate: int = Field(default=1, ge=1)  # passes before an update
+    max_frames: int = Field(default=500, ge=2)  # of a dialogue: longer ones are cropped
+    row_frames: int | None = Field(default=None, ge=2)  # of a row, which holds whole crops; none: max_frames
+    start_share: float = Field(default=0.5, ge=0, le=1)  # of the crops: those that begin at frame 0
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    average_decay: float = Field(default=0.999, ge=0, lt=1)
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # how several workers share the model
+    bfloat16: bool = True  # matrix products: on GPUs, and on CPUs that multiply it (2 x the speed)
+    recompute: bool = False  # activations in the backward pass: less memory, a third more work
+    seed: int = Field(default=0, ge=0)
+    log_every: int = Field(default=20, ge=1)
+    evaluate_every: int = Field(default=250, ge=1)
+    evaluate_batches: int = Field(default=4, ge=1)  # of the dev split, per worker
+    checkpoint_every: int = Field(default=250, ge=1)
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the tokens must fit."""
+        return Sizes(self.model.num_codebooks, self.model.codebook_size, self.model.text_vocab)
+
+    @property
+    def width(self) -> int:
+        """Frames of a row."""
+        return self.row_frames or self.max_frames
+
+    @property
+    def learns_letters(self) -> bool:
+        """Whether the model is told which letters are heard."""
+        return self.model.hearing is not None and not self.freeze_hearing
+
+    @property
+    def weights(self) -> StreamWeights:
+        """As the losses take them."""
+        return StreamWeights(
+            self.text_weight,
+            self.user_text_weight,
+            self.letters_weight,
+            self.first_code_weight,
+            self.pad_weight,
+            self.silence_weight,
+        )
+
+    @field_validator("begin_from", "codes_from", "speakers", "tokenizer")
+    @classmethod
+    def _is_found_from_everywhere(cls, value: str | None) -> str | None:
+        """Workers run in other folders."""
+        if value in (None, "default", "none") or value.startswith(MOSHI) or Path(value).is_absolute():
+            return value
+        raise ValueError(f"{value!r} must be an absolute path: a job's working directory is temporary")
+
+    @model_validator(mode="after")
+    def _codes_begin_once(self) -> "S2STrainingConfig":
+        if self.begin_from is not None and self.codes_from is not None:
+            raise ValueError("begin_from brings its own embeddings of codes; leave codes_from out")
+        return self
+
+    @model_validator(mode="after")
+    def _hearing_has_learned(self) -> "S2STrainingConfig":
+        if self.freeze_hearing and (self.model.hearing is None or self.begin_from is None):
+            raise ValueError(
+                "freeze_hearing needs a model with hearing, and begin_from: one whose hearing has learned"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_hold_crops(self) -> "S2STrainingConfig":
+        if self.width < self.max_frames:
+            raise ValueError(
+                f"row_frames is {self.row_frames}, max_frames {self.max_frames}: a crop has no room"
+            )
+        return self
