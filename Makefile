@@ -35,8 +35,11 @@ mlflow: $(READY) ## the MLflow UI alone, over what the demo and the jobs have lo
 doctor: $(READY) ## machine, versions, ports, models, one frame through every stage; what to do
 	$(BIN)/python -m jobs.doctor
 
+# What keeps time or starts servers has the machine to itself; the rest takes a core each.
+ALONE := tests/browser tests/cluster tests/deploy tests/e2e tests/wire
 test: $(READY)  ## all tests, hermetic
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto $(addprefix --ignore ,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 
 test-clients: $(READY) ## stock OpenAI Realtime clients, each installed apart, against the application
 	$(BIN)/python -m tests.clients
