@@ -15,6 +15,8 @@ BASE, DOWN, UP = ".base_layer.weight", ".lora_A.default.weight", ".lora_B.defaul
 def adapt_(model: S2SModel, config: LoraConfig) -> None:
     """Wrap every linear layer outside `conditioning`, in place; the rest of the weights stay as they are.
 
+    Of a hearing that is frozen only what the transformer makes of it.
+
     Raises:
         ConfigError: when package `peft` is not here.
     """
@@ -25,8 +27,12 @@ def adapt_(model: S2SModel, config: LoraConfig) -> None:
         raise ConfigError(
             f"lora needs package peft ({error}); pip install peft, or leave lora out"
         ) from error
-    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    adapted = [name for name in names if not name.startswith("conditioning.")]
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    adapted = [
+        name
+        for name, layer in layers.items()
+        if layer.weight.requires_grad and not name.startswith("conditioning.")
+    ]
     inject_adapter_in_model(PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=adapted), model)
     # Whoever fine-tunes a model brings its own voices and styles.
     model.conditioning.requires_grad_(True)

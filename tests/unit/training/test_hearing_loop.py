@@ -19,6 +19,7 @@ from paluku.training import hearing_loop, s2s_loop
 from paluku.training.hearing_loop import SILENT_FRAMES, HearingTrainingConfig, realigned, windows_of
 from paluku.training.ports import SilentReporter
 from paluku.training.s2s_begin import begin_
+from paluku.training.s2s_config import LoraConfig
 from paluku.training.world import current_world
 from tests.fakes.tokens import TINY_S2S, K, V, tiny_s2s_run, token_row, write_tokens
 from tests.fakes.training import MemoryReporter
@@ -104,10 +105,20 @@ def test_a_model_goes_on_hearing_and_the_rest_of_it_stays(tokens: Path, tmp_path
         hearing_loop.run(config(tokens, tmp_path / "third", begin_from=other), SilentReporter())
 
 
-def test_a_run_that_freezes_it_trains_the_rest(tokens: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+def test_a_run_that_freezes_it_trains_the_rest(tokens: Path, tmp_path: Path, lora: LoraConfig | None) -> None:
+    if lora is not None:
+        pytest.importorskip("peft")
     begun = hearing_loop.run(config(tokens, tmp_path / "heard", steps=5), SilentReporter())
     asked = tiny_s2s_run(
-        tokens, tmp_path / "s2s", model=HEARS, begin_from=str(begun), freeze_hearing=True, steps=3, batch=2
+        tokens,
+        tmp_path / "s2s",
+        model=HEARS,
+        begin_from=str(begun),
+        freeze_hearing=True,
+        lora=lora,
+        steps=3,
+        batch=2,
     )
     reporter = MemoryReporter()
     ended = s2s_loop.run(asked, reporter)
