@@ -41,7 +41,7 @@ def with_config(**update: object) -> S2SModel:
 
 HEARING = HearingConfig(window=4, dim=8, hidden=8)
 MODELS = {
-    delay: with_config(acoustic_delay=delay, layers=2, hearing=hearing)
+    delay: with_config(acoustic_delay=delay, layers=2, hearing=hearing, hears_transcript=delay > 0)
     for delay, hearing in ((0, None), (1, HEARING), (2, None))
 }
 REACH = {delay: reach_frames(model) for delay, model in MODELS.items()}
@@ -129,6 +129,7 @@ def forced_steps(model: S2SModel, user: torch.Tensor, rows: torch.Tensor, who: S
         with torch.inference_mode():
             said, _ = advance(model, state, user[t : t + 1], who, everyone, given_token)
             shift_(state, said, everyone)
+            state.told.copy_(rows[t : t + 1, 1])
     return state
 
 
@@ -151,6 +152,7 @@ def test_replies_that_this_model_would_not_have_given_are_taken_as_they_are(dela
     for was, now in zip(leaves(expected.temporal), leaves(own.temporal), strict=True):
         torch.testing.assert_close(now, was, atol=1e-5, rtol=1e-4)
     assert torch.equal(own.before, expected.before)
+    assert torch.equal(own.told, expected.told)
     for _ in slices:
         pass
     assert int(state.temporal.position[1]) == frames

@@ -12,7 +12,6 @@ from paluku.nn.state import leaves, put_, reset_, take
 from paluku.s2s.duplex import DuplexState, SeatConditions, advance, duplex_step, init_duplex_state
 from paluku.s2s.model import HearingConfig, S2SModel
 from paluku.tokens.layout import undelay
-from paluku.tokens.text import PAD
 from tests.fakes.s2s import CONFIG, K, V, seat_conditions, tiny_s2s
 
 W = CONFIG.window
@@ -34,6 +33,7 @@ MODELS = {
     "each code its own matrices": with_config(per_step=True),
     "the user heard late": with_config(user_delay=2),
     "no user's transcript": with_config(user_text=False),
+    "hears its transcript": with_config(hears_transcript=True),
     "hears": with_config(hearing=HearingConfig(window=3, dim=8, hidden=8)),
     "hears what is late": with_config(hearing=HearingConfig(window=3, dim=8, hidden=8), user_delay=1),
 }
@@ -76,29 +76,31 @@ def test_given_the_same_tokens_a_stream_says_what_the_full_sequence_says(
     agent, user = torch.randint(0, V, (2, 2, K, frames), generator=generator)
     text = torch.randint(0, CONFIG.text_vocab, (2, frames), generator=generator)
     who, document = seat_conditions(model, seed, seed + 1), torch.arange(2)[:, None].expand(2, frames)
-    with torch.inference_mode():
-        full = model(agent, user, text, document, who.rows)
     own, state = model.delayed(agent, document), init_duplex_state(model, 2)
-    codes = full.codes.unflatten(0, (2, frames))
+    said: list[list[torch.Tensor]] = [[] for _ in range(frames)]
+    heard: list[torch.Tensor] = []
     for t in range(frames):
-        said: list[torch.Tensor] = []
 
-        def forced(
-            stream: int, logits: torch.Tensor, t: int = t, said: list[torch.Tensor] = said
-        ) -> torch.Tensor:
-            said.append(logits)
+        def forced(stream: int, logits: torch.Tensor, t: int = t) -> torch.Tensor:
+            said[t].append(logits)
             # Where the layout stands for no frame any token may be chosen: it must not matter.
             return text[:, t] if stream == 0 else own[:, stream - 1, t] % V
 
         with torch.inference_mode():
             tokens, understood = advance(model, state, user[:, :, t], who, everyone(2), forced)
         assert torch.equal(tokens, torch.cat((text[:, t : t + 1], own[:, :, t]), dim=1))
-        torch.testing.assert_close(said[0], full.text[:, t], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(torch.stack(said[1:], 1), codes[:, t], atol=1e-4, rtol=1e-4)
-        if full.user_text is None:
-            assert understood.tolist() == [PAD, PAD]
-        else:
-            assert torch.equal(understood, full.user_text[:, t].argmax(dim=1))
+        heard.append(understood)
+    transcript = torch.stack(heard, dim=1)
+    with torch.inference_mode():
+        full = model(agent, user, text, document, who.rows, user_text=transcript)
+    codes = full.codes.unflatten(0, (2, frames))
+    for t in range(frames):
+        torch.testing.assert_close(said[t][0], full.text[:, t], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(torch.stack(said[t][1:], 1), codes[:, t], atol=1e-4, rtol=1e-4)
+    if full.user_text is None:
+        assert not transcript.any()
+    else:
+        assert torch.equal(transcript, full.user_text.argmax(dim=2))
 
 
 @settings(max_examples=6, deadline=None)
@@ -127,7 +129,7 @@ def test_a_stream_in_any_pieces_says_what_the_full_sequence_says(
     agent = torch.cat((told[delay:, 2:], torch.zeros(min(delay, frames), K, dtype=torch.int64))).T[None]
     text = told[None, :, 0]
     with torch.inference_mode():
-        full = model(agent, user.T[None], text, document, who.rows)
+        full = model(agent, user.T[None], text, document, who.rows, user_text=told[None, :, 1])
     known = frames - delay
     assert torch.equal(full.text[0].argmax(dim=1)[: known + 1], text[0, : known + 1])
     if full.user_text is not None:
@@ -223,6 +225,21 @@ def test_same_seed_same_sound_another_seed_another() -> None:
 def other_conditions(who: SeatConditions, what: str) -> SeatConditions:
     rows = conditions(3).rows
     return who._replace(rows=who.rows._replace(**{what: getattr(rows, what)}))
+
+
+def test_what_it_has_told_of_the_user_changes_what_it_says_next() -> None:
+    model, codes, who = MODELS["hears its transcript"], words(3, 6), conditions(1, temperature=0.0)
+
+    def told(other: int) -> torch.Tensor:
+        state = init_duplex_state(model, 1)
+        replies = []
+        for frame in codes:
+            replies.append(duplex_step(model, state, frame[None], who, everyone(1)))
+            state.told.add_(other).remainder_(CONFIG.text_vocab)
+        return torch.cat(replies)
+
+    assert torch.equal(told(0)[:1], told(1)[:1])
+    assert not torch.equal(told(0)[1:], told(1)[1:])
 
 
 @pytest.mark.parametrize("what", ["user", "speaker", "style"])

@@ -13,16 +13,18 @@ from safetensors.torch import load_file
 
 from paluku.corpus.shards import ShardSet
 from paluku.registry.artefact import read_card
+from paluku.s2s.config import S2SConfig
 from paluku.tokens.batches import Crop, token_batch
 from paluku.training import s2s_loop
 from paluku.training.ports import SilentReporter
 from paluku.training.s2s_config import S2STrainingConfig
 from paluku.training.s2s_data import Pass
 from paluku.training.world import World
-from tests.fakes.tokens import tiny_s2s_run, token_row, write_tokens
+from tests.fakes.tokens import TINY_S2S, tiny_s2s_run, token_row, write_tokens
 from tests.fakes.training import MemoryReporter
 
 ALONE = World(0, 1, torch.device("cpu"))
+MODELS = [TINY_S2S, TINY_S2S.model_copy(update={"hears_transcript": True})]
 # Two documents share a row, codes are asked for at some frames only, some conditions are dropped.
 EVERYTHING = {
     "row_frames": 20,
@@ -88,18 +90,21 @@ def test_two_passes_equal_one_of_twice_the_batch(tokens: Path, tmp_path: Path) -
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 
 
-def test_packing_changes_no_loss_and_no_gradient(tokens: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_packing_changes_no_loss_and_no_gradient(tokens: Path, tmp_path: Path, model: S2SConfig) -> None:
     """The same documents alone, packed, and packed in another order with room between."""
     rows = [token_row(number, frames, "train") for number, frames in ((1, 9), (2, 3), (3, 5))]
     first, second, third = (Crop(row, 0, row["num_frames"]) for row in rows)
-    alone = _first_step(tokens, tmp_path, [[first], [second], [third]], frames=9)
+    alone = _first_step(tokens, tmp_path, [[first], [second], [third]], 9, model)
     for packed in ([[first, second, third]], [[third, first], [second]], [[second], [third, first]]):
-        together = _first_step(tokens, tmp_path, packed, frames=20)
+        together = _first_step(tokens, tmp_path, packed, 20, model)
         assert together == pytest.approx(alone, rel=1e-4)
 
 
-def _first_step(tokens: Path, out: Path, rows: Sequence[Sequence[Crop]], frames: int) -> dict[str, float]:
-    config = tiny_s2s_run(tokens, out, silence_weight=0.3)
+def _first_step(
+    tokens: Path, out: Path, rows: Sequence[Sequence[Crop]], frames: int, model: S2SConfig
+) -> dict[str, float]:
+    config = tiny_s2s_run(tokens, out, silence_weight=0.3, model=model)
     state = s2s_loop.build(config, ALONE)
     batch = token_batch(rows, frames, config.sizes)
     everyone = torch.ones_like(batch.voice, dtype=torch.bool)
@@ -109,9 +114,10 @@ def _first_step(tokens: Path, out: Path, rows: Sequence[Sequence[Crop]], frames:
     }
 
 
-def test_frames_of_no_document_have_no_part_in_a_step(tokens: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_frames_of_no_document_have_no_part_in_a_step(tokens: Path, tmp_path: Path, model: S2SConfig) -> None:
     """Whatever stands there, it is the same step; only sums are taken in another order."""
-    config = tiny_s2s_run(tokens, tmp_path)
+    config = tiny_s2s_run(tokens, tmp_path, model=model)
     row = Crop(token_row(1, 7, "train"), 0, 7)
     batch = token_batch([[row]], 12, config.sizes)
     empty = batch.document < 0

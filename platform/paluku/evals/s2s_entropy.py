@@ -64,7 +64,7 @@ def losses_of(parts: Parts, case: Case, row: Mapping[str, Any]) -> dict[str, Ten
     text, user_text = tensor("text"), tensor("user_text")
     document = torch.zeros(1, len(text), dtype=torch.int64, device=device)
     rows = condition_rows(model, [(case.voice, case.style)])
-    logits = model(agent, user, text[None], document, rows, None)
+    logits = model(agent, user, text[None], document, rows, user_text=user_text[None])
     found = _of_text(TEXT, logits.text[0], text)
     if logits.user_text is not None:
         found |= _of_text(USER_TEXT, logits.user_text[0], user_text)

@@ -48,7 +48,10 @@ class S2SConfig(Config):
     # None: a user's frame is heard whole, at once. Moshi hears its acoustic codes so many frames late, and
     # hears nothing of the frames before the first position it said something at (`S2SModel.heard`).
     user_delay: int | None = Field(default=None, ge=0)
-    user_text: bool = True  # a head for the user's transcript: an output only, never an input
+    user_text: bool = True  # a head for the user's transcript
+    # What that head has told goes in again a position later, as our own text does: a model that does not know
+    # what it has told tells words twice. Without it the transcript is an output only.
+    hears_transcript: bool = False
     hearing: HearingConfig | None = None  # none, as in Moshi: the transformer hears codes as they are
     speaker_dim: int = Field(default=192, ge=len(VOICES))
     depth: DepthConfig = DepthConfig()
@@ -67,6 +70,12 @@ class S2SConfig(Config):
     def _hearing_learns_from_text(self) -> "S2SConfig":
         if self.hearing is not None and not self.user_text:
             raise ValueError("hearing is trained by the user's text; set user_text, or leave hearing out")
+        return self
+
+    @model_validator(mode="after")
+    def _transcript_is_told(self) -> "S2SConfig":
+        if self.hears_transcript and not self.user_text:
+            raise ValueError("hears_transcript needs the transcript; set user_text, or leave it out")
         return self
 
     @property

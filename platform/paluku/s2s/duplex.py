@@ -46,6 +46,7 @@ class DuplexState(NamedTuple):
     first_codes: Int[Tensor, "B A"]  # codebook 0 of the frames that are not complete yet, oldest first
     heard: Int[Tensor, "B D K2"]  # the user's acoustic codes of the last frames, where they go in late
     hearing: Float[Tensor, "B P E"]  # the user's last frames as the model's `hearing` takes them
+    told: Int[Tensor, "B"]  # the user's text token of the last position; no meaning before the first
     temporal: TransformerState
     unconditioned: tuple[TransformerState, ...]  # one where guided: the same frames, no condition
     depth: tuple[KeyValues, ...]  # room to work in: without meaning from one frame to the next
@@ -70,6 +71,7 @@ def init_duplex_state(model: S2SModel, batch: int, *, guided: bool = False) -> D
         hearing=torch.zeros(batch, 0, 0, device=device)
         if model.hearing is None
         else model.hearing.init_state(batch),
+        told=zeros(),
         temporal=model.temporal.init_state(batch),
         unconditioned=(model.temporal.init_state(batch),) if guided else (),
         depth=init_depth_cache(model.depth, batch, 1 + guided),
@@ -144,11 +146,15 @@ def advance(
     x = model.embed(heard, _before(model, state, lived))
     if model.hearing is not None:
         x = x + model.hearing.step(state.hearing, heard, exec_mask)
+    if model.transcript is not None:
+        x = x + model.transcript(state.told.masked_fill(lived == 0, model.config.initial_text))
     hidden = _hidden(model, state, x, conditions.rows, exec_mask)
     tokens = [choose(0, _guided(model.text_head(hidden), state, conditions))]
     tokens += _codes(model, state, hidden, tokens[0], lived, conditions, choose)
     update_(state.before, torch.stack(tokens, dim=1), exec_mask)
-    return torch.stack(tokens, dim=1), _understood(model, hidden, state.passes)
+    understood = _understood(model, hidden, state.passes)
+    update_(state.told, understood, exec_mask)
+    return torch.stack(tokens, dim=1), understood
 
 
 def _before(model: S2SModel, state: DuplexState, lived: Int[Tensor, "B"]) -> Int[Tensor, "B N"]:

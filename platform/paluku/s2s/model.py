@@ -7,7 +7,8 @@ the depth transformer, our codes of position `t`: codebook 0 of frame `t`, the o
 `t - acoustic_delay` (`tokens.layout`).
 
 The transcript of what the user said is predicted too, from the same output. It is read by nobody within
-the model: no text stands between speech and speech.
+the model, or, with `hears_transcript`, goes in again at the next position beside the user's codes: no step
+waits for it, and no text stands between speech and speech.
 """
 
 from typing import NamedTuple
@@ -111,6 +112,7 @@ class S2SModel(nn.Module):
         self.user_text_head = (
             nn.Linear(config.dim, config.text_vocab, bias=False) if config.user_text else None
         )
+        self.transcript = nn.Embedding(config.text_vocab + 1, config.dim) if config.hears_transcript else None
         self.depth = DepthModel(config)
         nulls = self.conditioning.no_speaker, self.conditioning.no_style
         for weight in (*nulls, *(weight for weight in self.parameters() if weight.dim() > 1)):
@@ -125,17 +127,23 @@ class S2SModel(nn.Module):
         rows: ConditionRows,
         depth_at: Int[Tensor, "M"] | None = None,
         recompute: bool = False,
+        user_text: Int[Tensor, "B T"] | None = None,
     ) -> Logits:
         """What the model says of each position, given the true tokens before it.
 
         `document[b, t]` is the row of `rows` that the frame belongs to, -1 for none: documents lie one
         after the other in a row, and each begins as a fresh session does, whatever lies before it.
         `agent_codes` are frames, not yet delayed. `depth_at` are the flat positions `b * T + t` whose
-        codes are predicted; None: all. `recompute` as in `Transformer.forward`.
+        codes are predicted; None: all. `recompute` as in `Transformer.forward`. A model that hears its
+        transcript asks for `user_text`.
         """
         position, own = since_start(document), self.delayed(agent_codes, document)
         user = self.heard(user_codes, position)
         x = self._embedded(user, text, own, position)
+        if self.transcript is not None:
+            assert user_text is not None, "the model hears its transcript: give user_text"
+            told = user_text.roll(1, dims=1).masked_fill(position == 0, self.config.initial_text)
+            x = x + self.transcript(told)
         letters = None
         if self.hearing is not None:
             heard = self.hearing(user, position)

@@ -86,6 +86,7 @@ def is_moshi(config: S2SConfig) -> bool:
         and not (depth.rotary or depth.last_norm)
         and config.user_delay is not None
         and config.hearing is None
+        and not config.hears_transcript
         and config.num_codebooks > 1
         and config.text_vocab > MOSHI_PAD
     )

@@ -1,8 +1,8 @@
 """A seat brought to where a session was, from the frames it lived through: one prefill, in slices.
 
 The replies are taken as they were given, whatever this model would say. Row `t` of a session holds our
-text token and the acoustic codes decided at position `t`, and codebook 0 of `acoustic_delay` positions
-earlier; the user's text token goes into nothing. So the codebook 0 of the last `acoustic_delay`
+text token, the user's, and the acoustic codes decided at position `t`, and codebook 0 of `acoustic_delay`
+positions earlier. So the codebook 0 of the last `acoustic_delay`
 positions was not heard by anyone yet: it is drawn again there, by the hash of the seat's seed and
 position, which gives the same model the same.
 """
@@ -71,9 +71,11 @@ def prefill(
         temporal.position.fill_(start)
     tokens = own_tokens(model, reply)
     known = max(0, len(tokens) - model.config.acoustic_delay)
-    yield from _remember(model, state, user_codes[:known], tokens[:known], conditions)
+    told = reply[:, 1]
+    yield from _remember(model, state, user_codes[:known], tokens[:known], told[:known], conditions)
     for index in range(known, len(tokens)):
         _relive(model, state, user_codes[index], tokens[index], conditions)
+        state.told.copy_(told[index : index + 1])
         yield
 
 
@@ -93,6 +95,7 @@ def _remember(
     state: DuplexState,
     user_codes: Int[Tensor, "F K"],
     tokens: Int[Tensor, "F N"],
+    told: Int[Tensor, "F"],
     conditions: SeatConditions,
 ) -> Iterator[None]:
     """The rings of frames whose tokens are all known."""
@@ -105,6 +108,10 @@ def _remember(
             own = tokens[max(0, first - 1) : last - 1]
             before = own if first else torch.cat((model.initial(1), own))
             x = (model.embed(heard[first:last], before) + sounds[first:last])[None]
+            if model.transcript is not None:
+                was = told[first - 1 : last - 1] if first else _after(model.config.initial_text, told[:last])
+                x = x + model.transcript(was)
+            state.told.copy_(told[last - 1 : last])
             layers = model.temporal.layers_reached(len(tokens) - last + 1)
             rows = [conditions.rows, conditions.rows.dropped()][: state.passes]
             for temporal, own_rows in zip((state.temporal, *state.unconditioned), rows, strict=True):
@@ -123,6 +130,11 @@ def _sounds(
         return model.embedding.table.new_zeros(len(heard), model.config.dim)
     model.hearing.remember_(state.hearing, heard)
     return model.hearing(heard.T[None], position[None]).features[0]
+
+
+def _after(initial: int, tokens: Int[Tensor, "F"]) -> Int[Tensor, "F"]:
+    """What lies before each of them."""
+    return torch.cat((tokens.new_full((1,), initial), tokens[:-1]))
 
 
 def _hear_late(state: DuplexState, user_codes: Int[Tensor, "F K"]) -> None:

@@ -34,6 +34,10 @@ def beginning(spec: str, config: S2SConfig) -> tuple[str, Mapping[str, Tensor]]:
     else:
         saved, weights = import_moshi(spec)
         name = folder.name
+    if config.hears_transcript and not saved.hears_transcript:
+        # Nothing is made of it at first: the model says what it said.
+        weights = {**weights, "transcript.weight": torch.zeros(config.text_vocab + 1, config.dim)}
+        saved = saved.model_copy(update={"hears_transcript": True})
     if saved != config:
         was, now = saved.model_dump(), config.model_dump()
         other = ", ".join(f"{key}: {was[key]} there, {now[key]} here" for key in was if was[key] != now[key])

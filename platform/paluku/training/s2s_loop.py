@@ -147,6 +147,7 @@ def _tally(state: TrainState, model: nn.Module, each: Pass, asked: Targets) -> T
             rows,
             each.depth_at,
             state.config.recompute and model.training,
+            tokens.user_text,
         )
         return tally(logits, asked)
 

@@ -143,6 +143,8 @@ def test_a_summed_embedding_reads_each_stream_s_own_rows() -> None:
         ({"dim": 20, "heads": 3}, "heads is 3; a width of 20 has no even share"),
         ({"depth": DepthConfig(dim=6, heads=2)}, "depth.heads is 2; a width of 6 has no even share"),
         ({"speaker_dim": 3}, "greater than or equal to 4"),
+        ({"hears_transcript": True, "user_text": False}, "hears_transcript needs the transcript"),
+        ({"hearing": HearingConfig(), "user_text": False}, "hearing is trained by the user's text"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(values: dict, message: str) -> None:

@@ -8,14 +8,15 @@ import torch
 
 from paluku.codec.causal import ShallowCodec
 from paluku.errors import CheckpointError, ConfigError
-from paluku.registry.artefact import read_card
+from paluku.registry.artefact import read_card, write_model
 from paluku.registry.codecs import load_codec
+from paluku.registry.models import load_s2s
 from paluku.s2s.model import S2SModel
 from paluku.training import s2s_begin, s2s_loop
 from paluku.training.ports import SilentReporter
 from paluku.training.s2s_begin import CODES_DEVIATION, begin_, begin_codes_
 from tests.fakes.bundle import tiny_codec
-from tests.fakes.tokens import TINY_S2S, tiny_s2s_run, write_tokens
+from tests.fakes.tokens import TEXT, TINY_S2S, K, V, tiny_s2s_run, write_tokens
 
 
 def speakers(dim: int) -> SimpleNamespace:
@@ -68,6 +69,30 @@ def test_a_model_of_other_sizes_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(CheckpointError, match=r"other settings than `model` \(window: 8 there, 9 here\)"):
         begin_(S2SModel(TINY_S2S.model_copy(update={"window": 9})), str(old), "none")
+
+
+def test_a_model_that_hears_no_transcript_begins_one_that_does(tmp_path: Path) -> None:
+    tokens = write_tokens(tmp_path / "tokens")
+    old = s2s_loop.run(tiny_s2s_run(tokens, tmp_path / "old", steps=1), SilentReporter())
+    model = S2SModel(TINY_S2S.model_copy(update={"hears_transcript": True})).eval()
+    begin_(model, str(old), "none")
+    agent, user = torch.randint(0, V, (2, 1, K, 9))
+    text, other, document = torch.randint(0, TEXT, (3, 1, 9))
+    document.zero_()
+    before = load_s2s(old)[1]
+    rows = before.conditioning.rows(torch.tensor([0]), torch.tensor([0]))
+    with torch.no_grad():
+        was = before(agent, user, text, document, rows)
+        now = model(agent, user, text, document, rows, user_text=other)
+    torch.testing.assert_close(now, was)
+    with pytest.raises(CheckpointError, match="hears_transcript: True there, False here"):
+        begin_(S2SModel(TINY_S2S), str(saved_as(tmp_path / "new", model)), "none")
+
+
+def saved_as(folder: Path, model: S2SModel) -> Path:
+    folder.mkdir()
+    write_model(folder, "s2s", model.config, model.state_dict(), parents={}, step=0)
+    return folder
 
 
 def test_what_is_nowhere_is_named() -> None:
