@@ -153,7 +153,8 @@ def advance(
     tokens += _codes(model, state, hidden, tokens[0], lived, conditions, choose)
     update_(state.before, torch.stack(tokens, dim=1), exec_mask)
     understood = _understood(model, hidden, state.passes)
-    update_(state.told, understood, exec_mask)
+    if model.transcript is not None:
+        update_(state.told, understood, exec_mask)
     return torch.stack(tokens, dim=1), understood
 
 

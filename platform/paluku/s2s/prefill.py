@@ -2,9 +2,8 @@
 
 The replies are taken as they were given, whatever this model would say. Row `t` of a session holds our
 text token, the user's, and the acoustic codes decided at position `t`, and codebook 0 of `acoustic_delay`
-positions earlier. So the codebook 0 of the last `acoustic_delay`
-positions was not heard by anyone yet: it is drawn again there, by the hash of the seat's seed and
-position, which gives the same model the same.
+positions earlier. So the codebook 0 of the last `acoustic_delay` positions was not heard by anyone yet: it
+is drawn again there, by the hash of the seat's seed and position, which gives the same model the same.
 """
 
 from collections.abc import Iterator
@@ -74,8 +73,7 @@ def prefill(
     told = reply[:, 1]
     yield from _remember(model, state, user_codes[:known], tokens[:known], told[:known], conditions)
     for index in range(known, len(tokens)):
-        _relive(model, state, user_codes[index], tokens[index], conditions)
-        state.told.copy_(told[index : index + 1])
+        _relive(model, state, user_codes[index], tokens[index], told[index], conditions)
         yield
 
 
@@ -102,6 +100,7 @@ def _remember(
     position = torch.arange(len(tokens), device=tokens.device)
     heard = model.heard(user_codes.T[None], position[None])[0].T
     sounds = _sounds(model, state, heard, position)
+    was_told = torch.cat((told.new_full((1,), model.config.initial_text), told))
     for first in range(0, len(tokens), SLICE_FRAMES):
         with torch.inference_mode():
             last = min(first + SLICE_FRAMES, len(tokens))
@@ -109,8 +108,7 @@ def _remember(
             before = own if first else torch.cat((model.initial(1), own))
             x = (model.embed(heard[first:last], before) + sounds[first:last])[None]
             if model.transcript is not None:
-                was = told[first - 1 : last - 1] if first else _after(model.config.initial_text, told[:last])
-                x = x + model.transcript(was)
+                x = x + model.transcript(was_told[first:last])
             state.told.copy_(told[last - 1 : last])
             layers = model.temporal.layers_reached(len(tokens) - last + 1)
             rows = [conditions.rows, conditions.rows.dropped()][: state.passes]
@@ -132,11 +130,6 @@ def _sounds(
     return model.hearing(heard.T[None], position[None]).features[0]
 
 
-def _after(initial: int, tokens: Int[Tensor, "F"]) -> Int[Tensor, "F"]:
-    """What lies before each of them."""
-    return torch.cat((tokens.new_full((1,), initial), tokens[:-1]))
-
-
 def _hear_late(state: DuplexState, user_codes: Int[Tensor, "F K"]) -> None:
     """Keep the last frames' acoustic codes, where the model hears them late."""
     late = state.heard.shape[1]
@@ -151,6 +144,7 @@ def _relive(
     state: DuplexState,
     user_codes: Int[Tensor, "K"],
     tokens: Int[Tensor, "N"],
+    told: Int[Tensor, ""],
     conditions: SeatConditions,
 ) -> None:
     """A position of which all is known but codebook 0."""
@@ -162,3 +156,4 @@ def _relive(
 
     said, _ = advance(model, state, user_codes[None], conditions, everyone, choose)
     shift_(state, said, everyone)
+    state.told.copy_(told)
