@@ -81,7 +81,7 @@ class ScriptTurn(Config):
 
 
 class Script(Config):
-    """A conversation in writing: turns in the order in which they are said."""
+    """A conversation in writing: turns in the order in which they are said; or what one user says alone."""
 
     id: str = Field(min_length=1)
     turns: tuple[ScriptTurn, ...] = Field(min_length=1)

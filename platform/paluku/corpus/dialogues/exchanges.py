@@ -38,10 +38,10 @@ class Chaining(Config):
 
 
 class Exchange(Config):
-    """A question and its answer."""
+    """A question and its answer; without one the user just goes on."""
 
     ask: str
-    reply: str
+    reply: str | None
     intent: str | None = None
 
 
@@ -77,16 +77,20 @@ def chain_of_intents(
 
 
 def chain_of_script(name: str, script: Script) -> Chain:
-    """The script's turns in pairs; the style is that of its first reply.
+    """The script's turns in pairs, or the user's alone; the style is that of its first reply.
 
     Raises:
         CorpusError: when user and agent do not take turns, the user first.
     """
-    asks, replies = script.turns[::2], script.turns[1::2]
     roles = [turn.role for turn in script.turns]
+    if set(roles) == {"user"}:
+        alone = tuple(Exchange(ask=turn.text, reply=None, intent=turn.intent) for turn in script.turns)
+        return Chain(id=name, exchanges=alone, style="neutral", licence=script.licence)
+    asks, replies = script.turns[::2], script.turns[1::2]
     if len(asks) != len(replies) or roles != ["user", "agent"] * len(asks):
         raise CorpusError(
-            f"script {script.id} has turns of {', '.join(roles)}; they must alternate, the user first"
+            f"script {script.id} has turns of {', '.join(roles)}; they must alternate, the user "
+            "first, or be the user's alone"
         )
     pairs = zip(asks, replies, strict=True)
     exchanges = tuple(Exchange(ask=ask.text, reply=reply.text, intent=ask.intent) for ask, reply in pairs)

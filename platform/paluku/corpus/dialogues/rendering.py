@@ -153,6 +153,9 @@ class _Stage:
         """A question, its reply, and what the user does meanwhile."""
         exchange = self._dialogue.exchanges[number]
         asked = self._ask(exchange.ask, is_first=number == 0)
+        if exchange.reply is None:
+            self._interrupted_at = None
+            return
         spoken = take(
             self._speaker, exchange.reply, self._dialogue.reply_voice, self._dialogue.style, self._rate_hz
         )
@@ -193,7 +196,10 @@ class _Stage:
 
     def _next_question(self) -> int:
         """Where the user goes on after a reply that was not cut: after its midst, and his own last word."""
-        reply, last_word = self._reply[-1], self._user[-1].end
+        last_word = self._user[-1].end
+        if not self._reply:
+            return self._after(last_word, last_word + self._samples(APART_S))
+        reply = self._reply[-1]
         earliest = max(
             # Whoever talks into a reply's last word does so no longer than an interrupted reply takes.
             reply.end - self._samples(self._timing.reaction_s[1]),

@@ -91,6 +91,13 @@ def test_a_script_is_taken_turn_by_turn() -> None:
         chain_of_script("d", Script(id="s", turns=turns[:3]))
 
 
+def test_a_user_may_speak_alone() -> None:
+    turns = (ScriptTurn(role="user", text="q", intent="x.y"), ScriptTurn(role="user", text="q2"))
+    chain = chain_of_script("d", Script(id="s", turns=turns, licence="MIT"))
+    assert [(e.ask, e.reply, e.intent) for e in chain.exchanges] == [("q", None, "x.y"), ("q2", None, None)]
+    assert (chain.style, chain.licence) == ("neutral", "MIT")
+
+
 def test_no_intents_are_refused() -> None:
     with pytest.raises(CorpusError, match="no intents"):
         chain_of_intents("d", 0, [], "train", Chaining(), 0)

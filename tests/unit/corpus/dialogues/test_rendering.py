@@ -43,8 +43,11 @@ REPLIES = (
 )
 
 
-def dialogue(name: str = "d", exchanges: int = 4, **fields: Any) -> Dialogue:
-    said = [Exchange(ask=a, reply=r) for a, r in zip(ASKS, REPLIES, strict=True)][:exchanges]
+ANSWERED = [Exchange(ask=ask, reply=reply) for ask, reply in zip(ASKS, REPLIES, strict=True)]
+
+
+def dialogue(name: str = "d", exchanges: int | list[Exchange] = 4, **fields: Any) -> Dialogue:
+    said = ANSWERED[:exchanges] if isinstance(exchanges, int) else exchanges
     about = {"id": name, "split": "train", "exchanges": said, "style": "happy", "user_voice": "two"}
     babblers = [Line(text="some other people", voice="three")]
     named = {"reply_voice": "ravi", "source": "test", "licence": "CC0-1.0", "babblers": babblers}
@@ -285,3 +288,15 @@ def test_the_row_tells_who_speaks_and_what_was_drawn() -> None:
     assert drawn["noise"]["kind"] == "babble"
     assert drawn["gain_db"] == 0
     assert set(drawn["timing"]) == {"gaps_s", "pauses_s", "reactions_s"}
+
+
+def test_a_user_who_is_not_answered_goes_on_after_a_pause() -> None:
+    alone = [Exchange(ask=ask, reply=None) for ask in ASKS]
+    for number in range(10):
+        found = rendered(dialogue(f"d{number}", exchanges=alone), timing=ALL_HAPPENS)
+        assert [(turn["role"], turn["kind"], turn["text"]) for turn in found.turns] == [
+            ("user", "turn", ask) for ask in ASKS
+        ]
+        assert not found.wave[:, REPLY_CHANNEL].any()
+        for first, then in itertools.pairwise(found.turns):
+            assert then["start_s"] - first["end_s"] >= 0.3 - SAMPLE_S
