@@ -7,7 +7,7 @@ before and on voice and style: a model near zero would say the same to everyone.
 import torch
 
 from paluku.s2s.duplex import SeatConditions
-from paluku.s2s.model import DepthConfig, S2SConfig, S2SModel
+from paluku.s2s.model import DepthConfig, HearingConfig, S2SConfig, S2SModel
 
 K, V = 4, 32
 CONFIG = S2SConfig(
@@ -19,6 +19,8 @@ CONFIG = S2SConfig(
     window=8,
     depth=DepthConfig(dim=16, layers=1, heads=2),
 )
+# Hears six frames back: two blocks, of dilations that differ.
+HEARING = HearingConfig(dim=8, width=8, hidden=8, dilations=(1, 2), sounds_after=1, evidence=4)
 
 
 def tiny_s2s(seed: int = 0) -> S2SModel:

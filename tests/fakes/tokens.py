@@ -37,6 +37,7 @@ def token_row(number: int, frames: int, split: str) -> dict[str, Any]:
         "user_codes": random.integers(0, V, K * frames).astype(np.int16),
         "text": random.integers(0, TEXT, frames).astype(np.int16),
         "user_text": random.integers(0, TEXT, frames).astype(np.int16),
+        "user_turns": [],
     }
 
 

@@ -20,7 +20,7 @@ from paluku.s2s.prefill import only_seat, prefill, reach_frames
 from paluku.streaming.fused import FusedStage, split
 from paluku.streaming.ports import FIRST_CODE, Batch, Conditions, History, Stage
 from paluku.streaming.stages import ConverseStage, DecodeStage, EncodeStage
-from tests.fakes.s2s import CONFIG, K, V, seat_conditions
+from tests.fakes.s2s import CONFIG, HEARING, K, V, seat_conditions
 
 FRAME = 640
 SMALL = NetConfig(hidden=16, units=2)
@@ -39,10 +39,13 @@ def with_config(**update: object) -> S2SModel:
     return model
 
 
-HEARING = HearingConfig(window=4, dim=8, hidden=8)
 MODELS = {
-    delay: with_config(acoustic_delay=delay, layers=2, hearing=hearing, hears_transcript=delay > 0)
-    for delay, hearing in ((0, None), (1, HEARING), (2, None))
+    delay: with_config(acoustic_delay=delay, layers=2, **about)
+    for delay, about in (
+        (0, {"hearing": HEARING, "user_text": False}),
+        (1, {"hearing": HEARING, "hears_transcript": True}),
+        (2, {"hears_transcript": True}),
+    )
 }
 REACH = {delay: reach_frames(model) for delay, model in MODELS.items()}
 
@@ -129,7 +132,8 @@ def forced_steps(model: S2SModel, user: torch.Tensor, rows: torch.Tensor, who: S
         with torch.inference_mode():
             said, _ = advance(model, state, user[t : t + 1], who, everyone, given_token)
             shift_(state, said, everyone)
-            state.told.copy_(rows[t : t + 1, 1])
+            if not model.tells_by_hearing:
+                state.told.copy_(rows[t : t + 1, 1])
     return state
 
 

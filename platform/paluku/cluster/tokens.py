@@ -33,6 +33,7 @@ from paluku.corpus.building.standing import (
 from paluku.corpus.shard_rows import Rows, sources
 from paluku.corpus.shards import (
     MANIFEST,
+    SCHEMAS,
     SPLITS,
     Kind,
     Manifest,
@@ -185,7 +186,12 @@ def _opened(config: ExtractConfig, run: Running) -> _Extraction:
     card, codec = shallow_codec(config)  # here too: a task that cannot start comes late
     _refuse_other_rate(folder, corpus, codec.sample_rate_hz)
     parents = {"codec": card.hash, kind: corpus.hash, "tokenizer": config.text_tokenizer.digest()}
-    recipe = {"num_codebooks": codec.num_codebooks, "stop_s": config.stop_s}
+    # What a row holds: tokens of an older version are others, and made again.
+    recipe = {
+        "num_codebooks": codec.num_codebooks,
+        "stop_s": config.stop_s,
+        "columns": SCHEMAS["tokens"].names,
+    }
     if config.other_voices:  # a recipe from before keeps its hash
         recipe["other_voices"] = config.other_voices
     digest = hashlib.sha256(json.dumps([recipe, parents], sort_keys=True).encode()).hexdigest()

@@ -53,6 +53,10 @@ TURN = pa.struct(
         ("is_timed", pa.bool_()),  # the words stand where the engine says; else estimated
     ]
 )
+# A turn of the user's in tokens: its frames, and what it asks where that is known.
+USER_TURN = pa.struct(
+    [("text", pa.string()), ("intent", pa.string()), ("start", pa.int32()), ("end", pa.int32())]
+)
 
 SCHEMAS: dict[Kind, pa.Schema] = {
     "utterances": pa.schema(
@@ -109,6 +113,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
             ("user_codes", pa.list_(pa.int16())),
             ("text", pa.list_(pa.int16())),  # of the reply
             ("user_text", pa.list_(pa.int16())),  # each word once it was heard
+            ("user_turns", pa.list_(USER_TURN)),  # in the order of their starts
         ]
     ),
     "features": pa.schema(

@@ -19,6 +19,7 @@ import numpy as np
 from paluku import whisper_base
 from paluku.errors import EvaluationError
 from paluku.evals.sound import HOW_TO_INSTALL
+from paluku.tokens.distance import edit_distance
 
 RATE_HZ = 16_000
 LANGUAGE = "te"
@@ -138,16 +139,6 @@ def character_error(hypothesis: str, reference: str) -> float:
     if not said:
         raise EvaluationError("the text has no letters to compare with")
     return edit_distance(heard, said) / len(said)
-
-
-def edit_distance(first: str, second: str) -> int:
-    """Insertions, deletions and replacements that make one of the other (Levenshtein 1966)."""
-    row = list(range(len(second) + 1))
-    for at, letter in enumerate(first, start=1):
-        above, row = row, [at]
-        for number, other in enumerate(second):
-            row.append(min(above[number] + (letter != other), above[number + 1] + 1, row[-1] + 1))
-    return row[-1]
 
 
 def _is_installed(module: str) -> bool:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from paluku.corpus.voices.styles import STYLE_PROSODY
-from paluku.evals.recognition import edit_distance
 from paluku.evals.s2s_answers import letters
 from paluku.evals.s2s_cases import BACKCHANNEL, INTERRUPTION
 from paluku.evals.s2s_entropy import FIRST_CODEBOOK, TEXT, Entropy
 from paluku.evals.s2s_judges import Sounds
 from paluku.evals.s2s_sound import Change
 from paluku.evals.s2s_turns import Exchange, Held, Interjection
+from paluku.tokens.distance import edit_distance
 from paluku.voices import STYLES, StyleName
 
 # A reply stops in time when it is silent so long after the user's first sound, on the conversation's time: a

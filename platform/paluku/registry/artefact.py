@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import safetensors
+import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -102,6 +103,33 @@ def write_model(
         parents=dict(parents or {}),
     )
     (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    return card
+
+
+def halve(model: Path, out: Path) -> Card:
+    """Write a model's float32 weights as float16 into a folder of its own: the same model but for rounding.
+
+    Whoever builds it computes in float32 as before. Its card names what it was, `halved_from`.
+
+    Raises:
+        CheckpointError: when the model is missing or damaged, or a weight is too large for float16.
+        StorageError: when `out` cannot be written.
+    """
+    card = check_files(model)
+    weights = load_file(model / WEIGHTS)
+    halved = {n: w.half() if w.dtype == torch.float32 else w for n, w in weights.items()}
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise CheckpointError(f"{model}: {name} has weights that are no numbers; train it again")
+        if not halved[name].isfinite().all():
+            raise CheckpointError(f"{model}: {name} has weights beyond 65,504; ship it as it is")
+    with appearing_whole(out) as partial:
+        save_file(halved, partial / WEIGHTS)
+        shutil.copyfile(model / CONFIG, partial / CONFIG)
+        parents = {**card.parents, "halved_from": card.hash}
+        told = {"weights_sha256": sha256_file(partial / WEIGHTS), "parents": parents}
+        card = card.model_copy(update=told)
+        (partial / CARD).write_text(card.to_json(), encoding="utf-8")
     return card
 
 

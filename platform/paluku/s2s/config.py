@@ -22,13 +22,36 @@ class DepthConfig(Config):
 
 
 class HearingConfig(Config):
-    """The network over the user's last frames (`s2s.hearing`): half a second of them."""
+    """The network over what the user's last two seconds sounded like (`s2s.hearing`)."""
 
-    window: int = Field(default=12, ge=1)  # frames, the present one included
     dim: int = Field(default=128, ge=2)  # of a frame's embedding
-    hidden: int = Field(default=512, ge=1)
-    # In training, of the hidden layers, and half as much of the windows: voices are soon known by heart.
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    width: int = Field(default=256, ge=2)
+    hidden: int = Field(default=512, ge=1)  # of each block
+    dilations: tuple[int, ...] = Field(default=(1, 1, 2, 2, 3, 3, 4, 4, 6), min_length=1)  # in frames
+    sounds_after: int = Field(default=6, ge=0)  # blocks; words and what is asked are told from the last one
+    evidence: int = Field(default=1024, ge=1)  # features that what is asked is read from
+    # In training, of the blocks' channels, and of the evidence.
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    drop_evidence: float = Field(default=0.3, ge=0, lt=1)
+
+    @property
+    def past(self) -> int:
+        """Frames before the present one that decide what is heard."""
+        return 2 * sum(self.dilations)
+
+    @property
+    def sizes(self) -> "HearingConfig":
+        """Without what only training heeds: two that hear alike have the same."""
+        return self.model_copy(update={"dropout": 0.0, "drop_evidence": 0.0})
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> "HearingConfig":
+        if min(self.dilations) < 1 or self.sounds_after >= len(self.dilations):
+            raise ValueError(
+                f"dilations {self.dilations} must be 1 or more each, and more than sounds_after "
+                f"({self.sounds_after})"
+            )
+        return self
 
 
 class S2SConfig(Config):
@@ -48,7 +71,8 @@ class S2SConfig(Config):
     # None: a user's frame is heard whole, at once. Moshi hears its acoustic codes so many frames late, and
     # hears nothing of the frames before the first position it said something at (`S2SModel.heard`).
     user_delay: int | None = Field(default=None, ge=0)
-    user_text: bool = True  # a head for the user's transcript
+    # A head for the user's transcript; without one `hearing`, where there is one, tells it.
+    user_text: bool = True
     # What that head has told goes in again a position later, as our own text does: a model that does not know
     # what it has told tells words twice. Without it the transcript is an output only.
     hears_transcript: bool = False
@@ -64,12 +88,6 @@ class S2SConfig(Config):
         ):
             if dim % (2 * heads):
                 raise ValueError(f"{name} is {heads}; a width of {dim} has no even share for each")
-        return self
-
-    @model_validator(mode="after")
-    def _hearing_learns_from_text(self) -> "S2SConfig":
-        if self.hearing is not None and not self.user_text:
-            raise ValueError("hearing is trained by the user's text; set user_text, or leave hearing out")
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from paluku.nn.transformer import TransformerState
 from paluku.s2s.conditioning import ConditionRows
 from paluku.s2s.depth_step import depth_rotations, depth_step, init_depth_cache
 from paluku.s2s.model import S2SModel
-from paluku.s2s.sampling import sample, uniform
+from paluku.s2s.sampling import among_words, sample, uniform
 from paluku.shapes import Mask
 from paluku.tokens.text import PAD
 
@@ -45,8 +45,9 @@ class DuplexState(NamedTuple):
     before: Int[Tensor, "B N"]  # our tokens of the last position, text first; no meaning before the first
     first_codes: Int[Tensor, "B A"]  # codebook 0 of the frames that are not complete yet, oldest first
     heard: Int[Tensor, "B D K2"]  # the user's acoustic codes of the last frames, where they go in late
-    hearing: Float[Tensor, "B P E"]  # the user's last frames as the model's `hearing` takes them
-    told: Int[Tensor, "B"]  # the user's text token of the last position; no meaning before the first
+    hearing: Float[Tensor, "B P W"]  # the user's last frames as the blocks of the model's `hearing` saw them
+    # The user's text token of the last position, or, where hearing tells it, the last class of that.
+    told: Int[Tensor, "B"]
     temporal: TransformerState
     unconditioned: tuple[TransformerState, ...]  # one where guided: the same frames, no condition
     depth: tuple[KeyValues, ...]  # room to work in: without meaning from one frame to the next
@@ -113,11 +114,13 @@ def _step(
 def sampler(model: S2SModel, state: DuplexState, conditions: SeatConditions) -> Choose:
     """Draws each stream's token by the hash of each seat's seed and position."""
     chance = uniform(conditions.seed, state.temporal.position, 1 + model.config.num_codebooks)
-    text = conditions.text_temperature, conditions.text_top_k
-    codes = conditions.temperature, conditions.top_k
+    everything = torch.zeros_like(conditions.text_top_k)
 
     def choose(stream: int, logits: Tensor) -> Tensor:
-        return sample(logits, chance[:, stream], *(codes if stream else text))
+        if stream:
+            return sample(logits, chance[:, stream], conditions.temperature, conditions.top_k)
+        words = among_words(logits, conditions.text_top_k, PAD)
+        return sample(words, chance[:, 0], conditions.text_temperature, everything)
 
     return choose
 
@@ -144,17 +147,23 @@ def advance(
     lived = state.temporal.lived  # a new tensor: the state's own changes below
     heard = _heard_(model, state, user_codes, lived, exec_mask)
     x = model.embed(heard, _before(model, state, lived))
+    by_hearing = None
     if model.hearing is not None:
-        x = x + model.hearing.step(state.hearing, heard, exec_mask)
+        sounds = model.hearing.stream(state.hearing, heard[..., None], exec_mask)
+        x = x + sounds.features[:, 0]
+        if model.tells_by_hearing:
+            by_hearing = model.hearing.told(sounds.words[:, 0], state.told)
     if model.transcript is not None:
         x = x + model.transcript(state.told.masked_fill(lived == 0, model.config.initial_text))
     hidden = _hidden(model, state, x, conditions.rows, exec_mask)
     tokens = [choose(0, _guided(model.text_head(hidden), state, conditions))]
     tokens += _codes(model, state, hidden, tokens[0], lived, conditions, choose)
     update_(state.before, torch.stack(tokens, dim=1), exec_mask)
-    understood = _understood(model, hidden, state.passes)
-    if model.transcript is not None:
-        update_(state.told, understood, exec_mask)
+    if by_hearing is None:
+        told = understood = _understood(model, hidden, state.passes)
+    else:
+        told, understood = by_hearing
+    update_(state.told, told, exec_mask)
     return torch.stack(tokens, dim=1), understood
 
 

@@ -1,9 +1,12 @@
-"""What the user's last frames sound like: a window of their codes through a small network.
+"""What the user is saying, as far as the last two seconds tell: a causal network over the user's codes.
 
-A transformer finds out slowly that neighbouring frames belong together; a network over a window is told so.
-On the shipped dialogues one told nothing else heard more letters after a minute of training than the
-transformer alone after an hour (docs/benchmarks/2026-11-21-s2s.md). It is trained for the letters that are
-heard, which only training reads, and for whatever the transformer makes of what it hears.
+A transformer that predicts both sides finds out slowly what speech is made of. This network is told: it is
+trained by itself for the sounds that are heard and the tokens of the words they make, by connectionist
+temporal classification (Graves et al. 2006, ICML, "Connectionist Temporal Classification"), and for what is
+asked (`training.hearing_loop`). The transformer reads what it hears from its last layer.
+
+Residual blocks of three dilated taps, as in WaveNet (van den Oord et al. 2016) with wider feed-forward
+layers: what counts is matrix products, in training and for many seats at once.
 """
 
 from typing import NamedTuple
@@ -17,33 +20,73 @@ from paluku.nn.embedding import SummedEmbedding
 from paluku.nn.state import update_
 from paluku.s2s.config import HearingConfig, S2SConfig
 from paluku.shapes import Codes, Mask
+from paluku.tokens.text import PAD
+
+TAPS = 3  # frames that a block sees: this one, and those `dilation` and twice `dilation` before
 
 
 class Heard(NamedTuple):
-    """Of each frame: what is added to the transformer's input, and what the letters are told from."""
+    """Of each frame: what the transformer is told, and what sounds and words' tokens are read from."""
 
     features: Float[Tensor, "B T D"]
-    hidden: Float[Tensor, "B T H"]
+    sounds: Float[Tensor, "B T W"]
+    words: Float[Tensor, "B T W"]
+
+
+class HearingBlock(nn.Module):
+    """`x + out(silu(wide(taps of norm(x))))`."""
+
+    def __init__(self, config: HearingConfig, dilation: int, epsilon: float) -> None:
+        super().__init__()
+        self.dilation, self.dropout, self.epsilon = dilation, config.dropout, epsilon
+        self.wide = nn.Linear(TAPS * config.width, config.hidden)
+        self.out = nn.Linear(config.hidden, config.width)
+
+    @property
+    def past(self) -> int:
+        """Frames before the present one that it needs."""
+        return (TAPS - 1) * self.dilation
+
+    def normed(self, x: Float[Tensor, "B T W"]) -> Float[Tensor, "B T W"]:
+        """What its taps take; the scale of the norm is the wide layer's."""
+        return F.rms_norm(x, x.shape[-1:], eps=self.epsilon)
+
+    def forward(
+        self, x: Float[Tensor, "B T W"], taps: list[Float[Tensor, "B T W"]]
+    ) -> Float[Tensor, "B T W"]:
+        """`taps` of what is `normed`, oldest first."""
+        hidden = F.silu(self.wide(torch.cat(taps, dim=-1)))
+        return x + self.out(_dropped(hidden, self.dropout if self.training else 0.0))
+
+
+def _dropped(x: Float[Tensor, "B T C"], share: float) -> Float[Tensor, "B T C"]:
+    """Channels of whole rows: a number for each of its frames costs more than it brings."""
+    if not share:
+        return x
+    kept = torch.rand(len(x), 1, x.shape[2], device=x.device) >= share
+    return x * (kept.to(x.dtype) / (1 - share))
 
 
 class Hearing(nn.Module):
-    """`W` frames of codes, each embedded; two hidden layers; of each frame a vector as wide as the model."""
+    """Codes of frames, embedded; blocks; of each frame a vector as wide as the model."""
 
     def __init__(self, model: S2SConfig, config: HearingConfig) -> None:
         super().__init__()
-        self.window, self.dropout = config.window, config.dropout
+        self.config, self.epsilon = config, model.norm_epsilon
         self.codes = SummedEmbedding([model.codebook_size + 1] * model.num_codebooks, config.dim)
-        self.norm = nn.RMSNorm(config.dim, eps=model.norm_epsilon)
-        self.wide = nn.Linear(config.window * config.dim, config.hidden)
-        self.mix = nn.Linear(config.hidden, config.hidden)
-        self.out = nn.Linear(config.hidden, model.dim, bias=False)
-        self.letters = nn.Linear(config.hidden, model.text_vocab, bias=False)
+        self.narrow = nn.Linear(config.dim, config.width)
+        self.blocks = nn.ModuleList(
+            HearingBlock(config, dilation, model.norm_epsilon) for dilation in config.dilations
+        )
+        self.evidence = nn.Linear(config.width, config.evidence)
+        self.out = nn.Linear(config.width + config.evidence, model.dim, bias=False)
+        self.tokens = nn.Linear(config.width, model.text_vocab)  # of `words`; PAD: nothing new
         self.is_frozen = False
 
     def freeze(self) -> None:
-        """Learn no more what sounds like which letter: no gradient, no dropout, and nobody asks for letters.
+        """Learn no more what sounds like what: no gradient, no dropout.
 
-        What the transformer makes of it (`out`) goes on learning: alone, nothing has trained it.
+        What is added to the transformer's input (`out`) goes on learning: it was made for intents alone.
         """
         self.is_frozen = True
         self.requires_grad_(False).eval()
@@ -55,41 +98,55 @@ class Hearing(nn.Module):
 
     def forward(self, user_codes: Codes, position: Int[Tensor, "B T"]) -> Heard:
         """Whole rows; nothing is heard of what lies before `position` 0 of a frame's document."""
-        frames = F.pad(self._embedded(user_codes.transpose(1, 2)), (0, 0, self.window - 1, 0))
-        windows = frames.unfold(1, self.window, 1).transpose(2, 3)  # [B, T, W, E], the frame itself last
-        age = torch.arange(self.window - 1, -1, -1, device=position.device)
-        windows = windows.masked_fill((age > position[..., None])[..., None], 0)
-        hidden = self._hidden(windows.flatten(2))
-        return Heard(self.out(hidden), hidden)
+        x = self._embedded(user_codes)
+        sounds = x
+        for number, block in enumerate(self._blocks):
+            if number == self.config.sounds_after:
+                sounds = x
+            y, T = block.normed(x), x.shape[1]
+            taps = []
+            for lag in (2 * block.dilation, block.dilation, 0):
+                earlier = F.pad(y, (0, 0, lag, 0))[:, :T]
+                taps.append(earlier.masked_fill((position < lag)[..., None], 0) if lag else earlier)
+            x = block(x, taps)
+        return self._heard(x, sounds)
 
-    def last(self, user_codes: Codes, lived: Int[Tensor, "B"]) -> Float[Tensor, "B H"]:
-        """The hidden layer at the last frame of windows `[B, K, W]`, `lived` frames into its document."""
-        age = torch.arange(self.window - 1, -1, -1, device=lived.device)
-        frames = self._embedded(user_codes.transpose(1, 2)).masked_fill((age > lived[:, None])[..., None], 0)
-        return self._hidden(frames.flatten(1))
+    def init_state(self, batch: int) -> Float[Tensor, "B P W"]:
+        """What each block has seen of each seat's last frames, block by block, oldest first."""
+        return self.codes.table.new_zeros(batch, self.config.past, self.config.width)
 
-    def init_state(self, batch: int) -> Float[Tensor, "B P E"]:
-        """The last `W - 1` frames of each seat."""
-        return self.codes.table.new_zeros(batch, self.window - 1, self.codes.table.shape[1])
+    def stream(self, state: Float[Tensor, "B P W"], user_codes: Codes, exec_mask: Mask) -> Heard:
+        """The next `T` frames of each seat."""
+        x, first = self._embedded(user_codes), 0
+        sounds, T, pasts = x, x.shape[1], []
+        for number, block in enumerate(self._blocks):
+            if number == self.config.sounds_after:
+                sounds = x
+            seen = torch.cat((state[:, first : first + block.past], block.normed(x)), dim=1)
+            x = block(x, [seen[:, lag : lag + T] for lag in (0, block.dilation, 2 * block.dilation)])
+            pasts.append(seen[:, T:])
+            first += block.past
+        update_(state, torch.cat(pasts, dim=1), exec_mask)  # at once: views of it cannot be compiled
+        return self._heard(x, sounds)
 
-    def step(
-        self, state: Float[Tensor, "B P E"], user_codes: Int[Tensor, "B K"], exec_mask: Mask
-    ) -> Float[Tensor, "B D"]:
-        """The next frame of each seat."""
-        seen = torch.cat((state, self._embedded(user_codes[:, None])), dim=1)
-        update_(state, seen[:, 1:], exec_mask)
-        return self.out(self._hidden(seen.flatten(1)))
+    def told(
+        self, words: Float[Tensor, "B W"], before: Int[Tensor, "B"]
+    ) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
+        """The likeliest class of a frame, and the token it tells: none where the class was the one before."""
+        now = self.tokens(words).argmax(dim=1)
+        return now, now.masked_fill(now == before, PAD)
 
-    def remember_(self, state: Float[Tensor, "1 P E"], user_codes: Int[Tensor, "F K"]) -> None:
-        """Bring one fresh seat to where it was after these frames, in place."""
-        last = user_codes[max(0, len(user_codes) - state.shape[1]) :]
-        if len(last):
-            state[:, state.shape[1] - len(last) :] = self._embedded(last[None])
+    @property
+    def _blocks(self) -> list[HearingBlock]:
+        return [block for block in self.blocks if isinstance(block, HearingBlock)]
 
-    def _embedded(self, user_codes: Int[Tensor, "B T K"]) -> Float[Tensor, "B T E"]:
-        return self.norm(self.codes(user_codes.flatten(0, 1)).unflatten(0, user_codes.shape[:2]))
+    def _embedded(self, user_codes: Codes) -> Float[Tensor, "B T W"]:
+        rows = user_codes.transpose(1, 2)
+        summed = self.codes(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+        return self.narrow(F.rms_norm(summed, summed.shape[-1:], eps=self.epsilon))
 
-    def _hidden(self, windows: Float[Tensor, "*B WE"]) -> Float[Tensor, "*B H"]:
-        x = F.dropout(windows, self.dropout / 2, self.training)
-        x = F.dropout(F.silu(self.wide(x)), self.dropout, self.training)
-        return F.dropout(F.silu(self.mix(x)), self.dropout, self.training)
+    def _heard(self, x: Float[Tensor, "B T W"], sounds: Float[Tensor, "B T W"]) -> Heard:
+        words, sounds = (F.rms_norm(each, each.shape[-1:], eps=self.epsilon) for each in (x, sounds))
+        evidence = F.relu(self.evidence(words))
+        evidence = _dropped(evidence, self.config.drop_evidence if self.training else 0.0)
+        return Heard(self.out(torch.cat((words, evidence), dim=-1)), sounds, words)

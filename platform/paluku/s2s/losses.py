@@ -29,7 +29,6 @@ class StreamWeights(NamedTuple):
 
     text: float = 1.0
     user_text: float = 0.5
-    letters: float = 0.5  # of a model with `hearing`
     first_code: float = 8.0  # of codebook 0 beside 1 for each other one (Moshi, section 4.1: 100)
     pad: float = 0.5  # of a text frame without text (Moshi, section 4.1)
     silence: float = 1.0  # of the codes of a frame in which we say nothing
@@ -44,13 +43,10 @@ class Targets(NamedTuple):
     text_weights: Float[Tensor, "B T"]
     user_text_weights: Float[Tensor, "B T"]
     code_weights: Float[Tensor, "M K"]
-    letters: Int[Tensor, "B T"] | None = None  # of the user's, where one is heard
 
     def total_weights(self) -> Float[Tensor, "N"]:
         """What all answers of each stream count together."""
         texts = [self.text_weights.sum()] + ([] if self.user_text is None else [self.user_text_weights.sum()])
-        if self.letters is not None:
-            texts.append((self.letters != MASKED).sum().float())
         return torch.cat((torch.stack(texts), self.code_weights.sum(dim=0)))
 
 
@@ -64,14 +60,9 @@ class Tally(NamedTuple):
     judged: Float[Tensor, "N"]
 
 
-def stream_names(num_codebooks: int, user_text: bool = True, letters: bool = False) -> list[str]:
-    """`text`, `user_text` and `letters` where the model has them, `codes_0`, `codes_1`, ..."""
-    return [
-        "text",
-        *["user_text"] * user_text,
-        *["letters"] * letters,
-        *(f"codes_{k}" for k in range(num_codebooks)),
-    ]
+def stream_names(num_codebooks: int, user_text: bool = True) -> list[str]:
+    """`text`, `user_text` where the model has it, `codes_0`, `codes_1`, ..."""
+    return ["text", *["user_text"] * user_text, *(f"codes_{k}" for k in range(num_codebooks))]
 
 
 def targets(
@@ -82,7 +73,6 @@ def targets(
     weights: StreamWeights,
     *,
     user_text: bool = True,
-    letters: Int[Tensor, "B T"] | None = None,
 ) -> Targets:
     """What a model should say of a batch; `own` is `S2SModel.delayed(agent_codes, document)`.
 
@@ -101,7 +91,6 @@ def targets(
         _text_weights(text, weights.pad),
         _text_weights(heard, weights.pad),
         _at(shares, depth_at),
-        None if letters is None else torch.where(letters == PAD, MASKED, letters),
     )
 
 
@@ -138,10 +127,6 @@ def tally(logits: Logits, asked: Targets) -> Tally:
     if asked.user_text is not None:
         assert logits.user_text is not None, "the model has no user_text head"
         parts.append(_compare_text(logits.user_text, asked.user_text, asked.user_text_weights))
-    if asked.letters is not None:
-        assert logits.letters is not None, "the model has no hearing"
-        everywhere = torch.ones_like(asked.letters, dtype=torch.float32)
-        parts.append(_compare_text(logits.letters, asked.letters, everywhere))
     parts.append(_compare(logits.codes, asked.codes, asked.code_weights, asked.codes != MASKED))
     return Tally(*(torch.cat(sums) for sums in zip(*parts, strict=True)))
 
@@ -172,5 +157,5 @@ def total(means: Float[Tensor, "N"], weights: StreamWeights, num_codebooks: int)
     texts, codes = means[:-num_codebooks], means[-num_codebooks:]
     shares = torch.ones_like(codes)
     shares[0] = weights.first_code
-    by_text = torch.tensor([weights.text, weights.user_text, weights.letters], device=means.device)
+    by_text = torch.tensor([weights.text, weights.user_text], device=means.device)
     return (by_text[: len(texts)] * texts).sum() + (shares * codes).sum() / shares.sum()

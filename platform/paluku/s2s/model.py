@@ -6,9 +6,9 @@ token and codes of position `t - 1`. From its output come the text token of `t` 
 the depth transformer, our codes of position `t`: codebook 0 of frame `t`, the others of frame
 `t - acoustic_delay` (`tokens.layout`).
 
-The transcript of what the user said is predicted too, from the same output. It is read by nobody within
-the model, or, with `hears_transcript`, goes in again at the next position beside the user's codes: no step
-waits for it, and no text stands between speech and speech.
+The transcript of what the user said is predicted too, from the same output, or told by `hearing`. It is read
+by nobody within the model, or, with `hears_transcript`, goes in again at the next position beside the user's
+codes: no step waits for it, and no text stands between speech and speech.
 """
 
 from typing import NamedTuple
@@ -38,9 +38,6 @@ class Logits(NamedTuple):
     text: Float[Tensor, "B T Vt"]
     user_text: Float[Tensor, "B T Vt"] | None
     codes: Float[Tensor, "M K V"]
-    letters: Float[Tensor, "B T Vt"] | None = (
-        None  # what the user's frame sounds like, of a model with `hearing`
-    )
 
 
 class DepthModel(nn.Module):
@@ -144,11 +141,8 @@ class S2SModel(nn.Module):
             assert user_text is not None, "the model hears its transcript: give user_text"
             told = user_text.roll(1, dims=1).masked_fill(position == 0, self.config.initial_text)
             x = x + self.transcript(told)
-        letters = None
         if self.hearing is not None:
-            heard = self.hearing(user, position)
-            x = x + heard.features
-            letters = None if self.hearing.is_frozen else self.hearing.letters(heard.hidden)
+            x = x + self.hearing(user, position).features
         conditions = torch.where((document >= 0)[..., None], self.conditioning(rows)[document], 0)
         hidden = self.temporal(x + conditions, document, recompute)
         given = hidden.flatten(0, 1), text.flatten(), own.transpose(1, 2).flatten(0, 1)
@@ -158,8 +152,12 @@ class S2SModel(nn.Module):
             self.text_head(hidden),
             None if self.user_text_head is None else self.user_text_head(hidden),
             checkpoint(self.depth, *given, use_reentrant=False) if recompute else self.depth(*given),
-            letters,
         )
+
+    @property
+    def tells_by_hearing(self) -> bool:
+        """Whether the user's transcript is what `hearing` hears: no head of the transformer tells it."""
+        return self.hearing is not None and self.user_text_head is None
 
     def delayed(self, agent_codes: Codes, document: Int[Tensor, "B T"]) -> Codes:
         """Our codes in the delay layout, which every document begins anew: what the model predicts.

@@ -9,7 +9,7 @@ is drawn again there, by the hash of the seat's seed and position, which gives t
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from paluku.nn.state import State
@@ -29,8 +29,8 @@ def reach_frames(model: S2SModel) -> int:
     """
     user_delay = model.config.user_delay
     heard_late = 0 if user_delay is None else 1 + user_delay
-    window = 1 if model.config.hearing is None else model.config.hearing.window
-    return model.temporal.reach + 1 + model.config.acoustic_delay + heard_late + window - 1
+    past = 0 if model.config.hearing is None else model.config.hearing.past
+    return model.temporal.reach + 1 + model.config.acoustic_delay + heard_late + past
 
 
 def only_seat(
@@ -99,17 +99,22 @@ def _remember(
     """The rings of frames whose tokens are all known."""
     position = torch.arange(len(tokens), device=tokens.device)
     heard = model.heard(user_codes.T[None], position[None])[0].T
-    sounds = _sounds(model, state, heard, position)
     was_told = torch.cat((told.new_full((1,), model.config.initial_text), told))
     for first in range(0, len(tokens), SLICE_FRAMES):
         with torch.inference_mode():
             last = min(first + SLICE_FRAMES, len(tokens))
             own = tokens[max(0, first - 1) : last - 1]
             before = own if first else torch.cat((model.initial(1), own))
-            x = (model.embed(heard[first:last], before) + sounds[first:last])[None]
+            x = model.embed(heard[first:last], before)[None]
+            if model.hearing is not None:
+                everyone = torch.ones_like(state.temporal.position, dtype=torch.bool)
+                sounds = model.hearing.stream(state.hearing, heard[first:last].T[None], everyone)
+                x = x + sounds.features
+                state.told.copy_(model.hearing.told(sounds.words[:, -1], state.told)[0])
             if model.transcript is not None:
                 x = x + model.transcript(was_told[first:last])
-            state.told.copy_(told[last - 1 : last])
+            if not model.tells_by_hearing:
+                state.told.copy_(told[last - 1 : last])
             layers = model.temporal.layers_reached(len(tokens) - last + 1)
             rows = [conditions.rows, conditions.rows.dropped()][: state.passes]
             for temporal, own_rows in zip((state.temporal, *state.unconditioned), rows, strict=True):
@@ -117,17 +122,6 @@ def _remember(
             state.before.copy_(tokens[last - 1 : last])
             _hear_late(state, user_codes[:last])
         yield
-
-
-@torch.inference_mode()
-def _sounds(
-    model: S2SModel, state: DuplexState, heard: Int[Tensor, "F K"], position: Int[Tensor, "F"]
-) -> Float[Tensor, "F D"]:
-    """What the model's `hearing` adds to each frame's input; its state is where these frames leave it."""
-    if model.hearing is None or not len(heard):
-        return model.embedding.table.new_zeros(len(heard), model.config.dim)
-    model.hearing.remember_(state.hearing, heard)
-    return model.hearing(heard.T[None], position[None]).features[0]
 
 
 def _hear_late(state: DuplexState, user_codes: Int[Tensor, "F K"]) -> None:
@@ -156,4 +150,5 @@ def _relive(
 
     said, _ = advance(model, state, user_codes[None], conditions, everyone, choose)
     shift_(state, said, everyone)
-    state.told.copy_(told)
+    if not model.tells_by_hearing:
+        state.told.copy_(told)

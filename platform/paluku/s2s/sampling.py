@@ -60,3 +60,18 @@ def sample(
     reached = weights.cumsum(dim=1)
     drawn = (reached <= chance[:, None] * reached[:, -1:]).sum(dim=1)
     return torch.where(temperature > 0, drawn, best[:, 0])
+
+
+def among_words(logits: Float[Tensor, "B V"], top_k: Int[Tensor, "B"], silence: int) -> Float[Tensor, "B V"]:
+    """The logits of the `top_k` likeliest words and of `silence`; minus infinity elsewhere.
+
+    When to speak is drawn, whatever is kept of the words: of one word, always the likeliest one. A `top_k`
+    as in `sample`.
+    """
+    is_silence = torch.arange(logits.shape[1], device=logits.device) == silence
+    words = logits.masked_fill(is_silence, -torch.inf)
+    likeliest = words.topk(min(MOST_TOP_K, words.shape[1] - 1), dim=1)[0]
+    keeps_all = (top_k < 1) | (top_k > likeliest.shape[1])
+    last = likeliest.gather(1, torch.where(keeps_all, 1, top_k)[:, None] - 1)
+    kept = (words >= last) | keeps_all[:, None] | is_silence
+    return logits.masked_fill(~kept, -torch.inf)

@@ -113,7 +113,25 @@ def _coded(batch: Sequence[_Heard], codec: Codec, tokenizer: TextTokenizer) -> I
             "user_codes": user.ravel(),
             "text": said_stream(row, tokenizer, codec.frame_rate_hz, num_frames),
             "user_text": heard_stream(row, tokenizer, codec.frame_rate_hz, num_frames),
+            "user_turns": user_turns(row, codec.frame_rate_hz, num_frames),
         }
+
+
+def user_turns(row: Mapping[str, Any], frame_rate_hz: float, num_frames: int) -> list[dict[str, Any]]:
+    """The user's turns: text, the intent it stands for (else ""), the frames `[start, end)` it lies in."""
+    turns, intents = _turns(row, "user"), row.get("intents") or []
+    asks = [turn for turn in turns if turn.get("kind") != "backchannel"]
+    # Recorded conversations have no intents, and what is said besides is none's.
+    named = dict(zip(map(id, asks), intents, strict=True)) if len(asks) == len(intents) else {}
+    return [
+        {
+            "text": turn["text"],
+            "intent": named.get(id(turn), ""),
+            "start": min(int(turn["start_s"] * frame_rate_hz), num_frames),
+            "end": min(math.ceil(turn["end_s"] * frame_rate_hz), num_frames),
+        }
+        for turn in turns
+    ]
 
 
 def said_stream(

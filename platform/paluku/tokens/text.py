@@ -65,11 +65,6 @@ class TextTokenizer:
         """How many ids there are."""
         return self.first_merge + len(self.merges)
 
-    def letter(self, character: str) -> int | None:
-        """The id of one character of the block; None for any other."""
-        place = ord(character) - self.block[0]
-        return FIRST_OF_BLOCK + place if 0 <= place <= self.block[1] - self.block[0] else None
-
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without `PAD`; lone surrogates, which are no characters, become `?`.
 

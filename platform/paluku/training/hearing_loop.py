@@ -1,72 +1,83 @@
-"""Trains an S2S model's `hearing` by itself: letters, from windows of all dialogues in any order.
+"""Trains an S2S model's `hearing` by itself: sounds, tokens and what is asked, from all that users say.
 
     python -m paluku.training.hearing_loop CONFIG.yaml [key=value ...]
 
-What comes out is a whole S2S model of which only the hearing has learned: `begin_from` of the run that
-trains the rest (`training.s2s_loop`). A batch of windows costs a hundredth of the frames of as many dialogues
-as they come from, and is far more varied: minutes do here what hours do there.
-
-Letters are spread evenly over their words at first; at `realign_at` they are put where what has been learned
-hears them, and so is the silence before a word.
+What comes out is a whole S2S model of which only the hearing has learned: `begin_from` of the run that trains
+the rest (`training.s2s_loop`), at several times the frames a second of that. Sounds and tokens are learned by
+connectionist temporal classification: nobody has to say where in a turn they lie. What is asked is read from
+the sum of what a turn's frames tell the transformer: it adds up, in whatever order the words come.
 """
 
-from collections import defaultdict
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from paluku.config import AbsolutePath, Config, from_command_line
-from paluku.corpus.shards import ShardSet, Split
-from paluku.errors import CheckpointError, CorpusError, StorageError, exits_cleanly
-from paluku.log import logger, to_stderr
-from paluku.registry.artefact import appearing_whole, read_card, write_model
+from paluku.corpus.shards import ShardSet, Split, read_manifest
+from paluku.errors import CheckpointError, ConfigError, CorpusError, TrainingError, exits_cleanly
+from paluku.log import to_stderr
+from paluku.registry.artefact import read_card
 from paluku.s2s.hearing import Hearing
 from paluku.s2s.model import S2SConfig, S2SModel
-from paluku.tokens.batches import Crop, Sizes, token_batch
-from paluku.tokens.letters import Letters, align
-from paluku.tokens.text import PAD
+from paluku.shapes import Codes
+from paluku.tokens.distance import edit_distance
+from paluku.tokens.sounds import alphabet
+from paluku.tokens.text import PAD, TextTokenizer
+from paluku.training import checkpoint
+from paluku.training.average import WeightAverage
 from paluku.training.console import ConsoleReporter
+from paluku.training.hearing_data import UNKNOWN, Lesson, Lessons, Turn, turns_of
 from paluku.training.optim import decayed_groups
 from paluku.training.ports import Reporter
-from paluku.training.s2s_begin import begin_, begin_codes_, letters_of
+from paluku.training.s2s_begin import begin_, begin_codes_, tokenizer_of
 from paluku.training.s2s_parallel import autocast
 from paluku.training.schedule import set_learning_rate, warmup_cosine
 from paluku.training.world import World, current_world
 
-log = logger("training")
-
-SILENT_FRAMES = 6  # before a word, that are learned from, too
-_AT_ONCE = 4096  # windows, where nothing is learned
+BLANK = PAD  # of sounds and tokens: nothing new
+TURN_FRAMES = 40  # features are summed over a turn and divided by this, the length of a short one
+BETAS = (0.9, 0.98)
 
 
 class HearingTrainingConfig(Config):
     """One run, on one device."""
 
-    tokens: AbsolutePath  # folder of tokens (paluku.corpus.shards)
-    out: AbsolutePath  # the model's folder; it must not be there yet
+    tokens: tuple[AbsolutePath, ...] = Field(min_length=1)  # folders of tokens (paluku.corpus.shards)
+    out: AbsolutePath  # checkpoints come here
     model: S2SConfig  # with `hearing`
     begin_from: AbsolutePath | None = None  # a model's folder; all of it but the hearing stays as it is
     codes_from: str | None = "default"  # as in S2STrainingConfig; of a model that begins from nothing
     tokenizer: str = "default"
     steps: int = Field(default=6000, ge=1)
-    batch: int = Field(default=512, ge=1)  # windows
-    learning_rate: float = Field(default=1e-3, gt=0)
-    warmup_steps: int = Field(default=50, ge=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-    # The share of windows of which only the first codebooks are heard, and of frames that are not heard.
-    drop_codebooks: float = Field(default=0.5, ge=0, le=1)
-    hide_frames: float = Field(default=0.1, ge=0, lt=1)
-    realign_at: tuple[int, ...] = (1000, 2500)  # steps after which letters are placed anew
+    frames: int = Field(default=5000, ge=1)  # of a step, silence behind shorter turns counted
+    learning_rate: float = Field(default=1.5e-3, gt=0)
+    warmup_steps: int = Field(default=200, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    average_decay: float = Field(default=0.997, ge=0, lt=1)
+    tokens_weight: float = Field(default=0.4, ge=0)  # beside 1 for the sounds
+    intents_weight: float = Field(default=0.3, ge=0)
+    # The share of turns of which only the first codebooks are heard, and of frames that are not heard.
+    drop_codebooks: float = Field(default=0.3, ge=0, le=1)
+    hide_frames: float = Field(default=0.05, ge=0, lt=1)
     bfloat16: bool = True
     seed: int = Field(default=0, ge=0)
     log_every: int = Field(default=100, ge=1)
     evaluate_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_folder_is_enough(cls, values: dict) -> dict:
+        if isinstance(values.get("tokens"), str | Path):
+            return {**values, "tokens": (values["tokens"],)}
+        return values
 
     @model_validator(mode="after")
     def _has_hearing(self) -> "HearingTrainingConfig":
@@ -75,207 +86,271 @@ class HearingTrainingConfig(Config):
         return self
 
 
-class WordFrames(NamedTuple):
-    """A word in `Windows`: its first frame there, how many it has, its letters."""
+class Told(nn.Module):
+    """Hearing, and what only training asks it for: sounds and intents."""
 
-    first: int
-    frames: int
-    letters: tuple[int, ...]
+    def __init__(self, hearing: Hearing, sounds: int, intents: int) -> None:
+        super().__init__()
+        self.hearing = hearing
+        self.sounds = nn.Linear(hearing.config.width, 1 + sounds)
+        self.intents = nn.Linear(hearing.out.out_features, max(1, intents))
 
-
-class Windows(NamedTuple):
-    """The frames of a split in which words of the user's lie, or nothing just before one; and what precedes.
-
-    `letter` is what is heard there, `PAD` for silence.
-    """
-
-    codes: Int[Tensor, "K N"]  # all dialogues, one after the other
-    place: Int[Tensor, "M"]  # of each such frame
-    lived: Int[Tensor, "M"]  # its number in its dialogue
-    letter: Int[Tensor, "M"]
-    words: list[WordFrames]
-
-    def batch(self, chosen: Int[Tensor, "B"], window: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes `[B, K, W]`, the frame itself last; how many frames were before it; the letter."""
-        at = self.place[chosen][:, None] + torch.arange(1 - window, 1)
-        codes = self.codes[:, at.clamp(min=0)].transpose(0, 1)
-        return codes.long(), self.lived[chosen], self.letter[chosen]
+    def forward(
+        self, codes: Codes, frames: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B T S"], Float[Tensor, "B T V"], Float[Tensor, "B I"]]:
+        """Logits of each frame's sound and token, and of each turn's intent."""
+        position = torch.arange(codes.shape[2], device=codes.device).expand(len(codes), -1)
+        heard = self.hearing(codes, position)
+        features = heard.features * (position < frames[:, None])[..., None]
+        asked = self.intents(features.float().sum(dim=1) / TURN_FRAMES)
+        return self.sounds(heard.sounds), self.hearing.tokens(heard.words), asked
 
 
-def windows_of(tokens: ShardSet, letters: Letters, sizes: Sizes) -> Windows:
-    """Of a split, in its order.
+@dataclass
+class TrainState:
+    """Everything a step changes, and what it needs to change it."""
+
+    config: HearingTrainingConfig
+    world: World
+    model: S2SModel
+    told: Told
+    average: WeightAverage
+    optimiser: torch.optim.Optimizer
+    parents: dict[str, str]
+    step: int = 0  # steps done
+
+
+def run(config: HearingTrainingConfig, reporter: Reporter, resume: Path | None = None) -> Path:
+    """Train to the end, from the start or from a checkpoint; the last checkpoint's folder.
 
     Raises:
-        CorpusError: when the tokens do not fit the model's sizes, or no letter is heard in them.
+        CorpusError: when the tokens are not whole, have no train or dev split, or nobody speaks in them.
+        CheckpointError: when codec or tokenizer are not those of the tokens, what it begins from is missing
+            or of other sizes, or `resume` is damaged or of another run.
+        ConfigError: when there are several workers.
+        StorageError: when `config.out` cannot be written.
+        TrainingError: when the loss diverges.
     """
-    codes, places, lived, heard, words, first, count = [], [], [], [], [], 0, 0
-    for row in tokens.rows(range(len(tokens))):
-        dialogue = token_batch([[Crop(row, 0, row["num_frames"])]], row["num_frames"], sizes)
-        codes.append(dialogue.user_codes[0].numpy().astype(np.int16))
-        user_text = dialogue.user_text[0].numpy()
-        spoken, said = letters.words(user_text), np.full(len(user_text), PAD)
-        asked = np.zeros(len(user_text), bool)
-        for word in spoken:
-            said[word.start : word.end] = word.spread()
-            asked[max(0, word.start - SILENT_FRAMES) : word.end] = True
-        own = np.flatnonzero(asked)
-        for word in spoken:
-            begins = count + int(np.searchsorted(own, word.start))
-            words.append(WordFrames(begins, word.end - word.start, word.letters))
-        count += len(own)
-        places.append(first + own)
-        lived.append(own)
-        heard.append(said[own])
-        first += row["num_frames"]
-    if not words:
+    if (world := current_world()).size > 1:
+        raise ConfigError(f"hearing is trained by one worker, not {world.size}: start it without torchrun")
+    train, dev = _sets(config, "train"), _sets(config, "dev")
+    tokenizer = tokenizer_of(config.tokenizer, train[0])
+    if tokenizer.vocab_size > config.model.text_vocab:
+        raise CheckpointError(
+            f"the tokens' tokenizer has {tokenizer.vocab_size} tokens, the model {config.model.text_vocab}; "
+            "set model.text_vocab to as many"
+        )
+    spoken, unseen = (turns_of(sets, config.model) for sets in (train, dev))
+    letters = alphabet(turn.text for turn in spoken)
+    intents = sorted({turn.intent for turn in spoken} - {""})
+    lessons, exam = (_lessons(config, turns, letters, intents, tokenizer) for turns in (spoken, unseen))
+    state = build(config, train, len(letters), len(intents), resumes=resume is not None)
+    if resume is not None:
+        restore_(state, resume)
+    folder = None
+    while state.step < config.steps:
+        lesson = lessons.step(state.step, config.drop_codebooks, config.hide_frames)
+        losses = step(state, lesson)
+        if _due(state, config.log_every):
+            reporter.metrics(state.step, {name: loss.item() for name, loss in losses.items()})
+        if _due(state, config.evaluate_every):
+            reporter.metrics(state.step, evaluate(state, exam))
+        if _due(state, config.checkpoint_every):
+            folder = save(state, reporter)
+    return folder or save(state, reporter)
+
+
+def _due(state: TrainState, every: int) -> bool:
+    return state.step % every == 0 or state.step == state.config.steps
+
+
+def _sets(config: HearingTrainingConfig, split: Split) -> list[ShardSet]:
+    """Of every folder that has the split; all made with the same codec and tokenizer."""
+    there = [folder for folder in config.tokens if read_manifest(folder, "tokens").rows(split)]
+    sets = [ShardSet(folder, "tokens", split) for folder in (config.tokens if split == "train" else there)]
+    if not sets:
         raise CorpusError(
-            f"no letter of the user's is heard in split {tokens.split} of {tokens.folder}; extract tokens of "
-            "dialogues that have transcripts"
+            f"none of {', '.join(map(str, config.tokens))} has a split {split}; build one with it"
         )
-    place, own, letter = (torch.from_numpy(np.concatenate(each)) for each in (places, lived, heard))
-    return Windows(torch.from_numpy(np.concatenate(codes, axis=1)), place, own, letter, words)
+    first = sets[0].manifest.parents
+    for tokens in sets[1:]:
+        for part in ("codec", "tokenizer"):
+            if (other := tokens.manifest.parents.get(part)) != first.get(part):
+                raise CheckpointError(
+                    f"{tokens.folder} was made with {part} {other}, {sets[0].folder} with {first.get(part)}; "
+                    "extract both with the same"
+                )
+    return sets
 
 
-def run(config: HearingTrainingConfig, reporter: Reporter) -> Path:
-    """Train to the end; the model's folder.
+def _lessons(
+    config: HearingTrainingConfig,
+    turns: list[Turn],
+    letters: str,
+    intents: list[str],
+    tokenizer: TextTokenizer,
+) -> Lessons:
+    return Lessons(turns, letters, intents, tokenizer, config.frames, config.model.pad_code, config.seed)
+
+
+def build(
+    config: HearingTrainingConfig, tokens: list[ShardSet], sounds: int, intents: int, *, resumes: bool = False
+) -> TrainState:
+    """A fresh state. What it `resumes` from has the weights it once began from."""
+    torch.manual_seed(config.seed)
+    made_with = tokens[0].manifest.parents
+    model, parents = S2SModel(config.model), {part: made_with[part] for part in ("codec", "tokenizer")}
+    heard = hashlib.sha256(" ".join(each.manifest.hash for each in tokens).encode()).hexdigest()[:16]
+    if config.begin_from is not None and not resumes:
+        parents = _begun(config, model, parents)
+    elif config.codes_from is not None and not resumes:
+        begin_codes_(model, config.codes_from, parents["codec"])
+    assert model.hearing is not None, "the configuration has seen to it"
+    world = current_world()
+    told = Told(model.hearing, sounds, intents)
+    told.to(world.device)
+    groups = decayed_groups(told, config.weight_decay)
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS, fused=True)
+    average = WeightAverage(told, config.average_decay)
+    return TrainState(config, world, model, told, average, optimiser, {**parents, "tokens": heard})
+
+
+def _begun(config: HearingTrainingConfig, model: S2SModel, parents: dict[str, str]) -> dict[str, str]:
+    """Fill the model from another; what its card is to say it comes from."""
+    assert config.begin_from is not None, "whoever calls has seen to it"
+    begun = read_card(config.begin_from)
+    for part, digest in parents.items():
+        if (own := begun.parents.get(part)) != digest:
+            raise CheckpointError(
+                f"begin_from: {config.begin_from} was trained with {part} {own}, the tokens were made "
+                f"with {digest}; give a model of that one"
+            )
+    return {**begun.parents, **begin_(model, str(config.begin_from), "none", hears_anew=True)}
+
+
+def step(state: TrainState, lesson: Lesson) -> dict[str, Tensor]:
+    """One update; the losses before it: nats a sound, a token, a turn whose intent is known.
 
     Raises:
-        CorpusError: when the tokens are not whole or have no train or dev split; as `windows_of`.
-        CheckpointError: when codec or tokenizer are not those of the tokens, or what it begins from is
-            missing or of other sizes.
-        StorageError: when `config.out` is there already, or cannot be written.
+        TrainingError: when the gradient is not finite; weights are left as they were.
     """
-    if config.out.exists():
-        raise StorageError(f"{config.out} is there already; choose another folder, or remove it")
-    world = current_world()
-    model, parents = _beginning(config)
-    assert model.hearing is not None
-    hearing = model.hearing.to(world.device)
-    splits = {split: _windows(config, split) for split in ("train", "dev")}
-    optimiser = torch.optim.AdamW(decayed_groups(hearing, config.weight_decay), lr=config.learning_rate)
-    train, random = splits["train"], torch.Generator().manual_seed(config.seed)
-    for step in range(1, config.steps + 1):
-        set_learning_rate(
-            optimiser, config.learning_rate * warmup_cosine(step - 1, config.steps, config.warmup_steps)
+    config = state.config
+    torch.manual_seed(config.seed * 1_000_003 + state.step)  # what is dropped, in a resumed run the same
+    state.told.train()
+    sounds, tokens, intents = _losses(state, lesson)
+    loss = sounds + config.tokens_weight * tokens + config.intents_weight * intents
+    share = warmup_cosine(state.step, config.steps, config.warmup_steps)
+    set_learning_rate(state.optimiser, share * config.learning_rate)
+    state.optimiser.zero_grad()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(state.told.parameters(), config.max_gradient_norm)
+    if not torch.isfinite(norm):
+        raise TrainingError(
+            f"step {state.step + 1}: the gradient is {norm.item()} (loss {loss.item():.4g}); "
+            "lower learning_rate and resume from the last checkpoint"
         )
-        chosen = torch.randint(len(train.letter), (config.batch,), generator=random)
-        hearing.train()
-        loss = _loss(config, hearing, train, chosen, world, random)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if step % config.log_every == 0:
-            reporter.metrics(step, {"letters": loss.item()})
-        if step in config.realign_at:
-            splits = {split: realigned(config, hearing, windows, world) for split, windows in splits.items()}
-            train = splits["train"]
-        if step % config.evaluate_every == 0 or step == config.steps:
-            reporter.metrics(step, evaluate(config, hearing, splits["dev"], world))
-    with appearing_whole(config.out) as partial:
-        weights = model.cpu().state_dict()
-        write_model(partial, "s2s", config.model, weights, parents=parents, step=config.steps)
-    return config.out
+    state.optimiser.step()
+    state.average.update(state.told)
+    state.step += 1
+    told = {"sounds": sounds, "tokens": tokens, "intents": intents}
+    return {name: value.detach() for name, value in told.items()} | {"gradient_norm": norm}
 
 
-def _beginning(config: HearingTrainingConfig) -> tuple[S2SModel, dict[str, str]]:
-    """A model, and what its card is to say it comes from."""
-    torch.manual_seed(config.seed)
-    model, parents = S2SModel(config.model), ShardSet(config.tokens, "tokens", "train").manifest.parents
-    named = {part: parents[part] for part in ("codec", "tokenizer")}
-    if config.begin_from is not None:
-        begun = read_card(config.begin_from)
-        for part, digest in named.items():
-            if (own := begun.parents.get(part)) != digest:
-                raise CheckpointError(
-                    f"begin_from: {config.begin_from} was trained with {part} {own}, the tokens were made "
-                    f"with {digest}; give a model of that one"
-                )
-        named = {**begun.parents, **begin_(model, str(config.begin_from), "none")}
-    elif config.codes_from is not None:
-        begin_codes_(model, config.codes_from, named["codec"])
-    return model, named
+def _losses(state: TrainState, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
+    device = state.world.device
+    frames, intent = lesson.frames.to(device), lesson.intent.to(device)
+    with autocast(state.world, state.config.bfloat16):
+        sounds, tokens, asked = state.told(lesson.codes.to(device), frames)
+    intents = F.cross_entropy(
+        asked.float(), intent, ignore_index=UNKNOWN, reduction="sum", label_smoothing=0.1
+    )
+    return (
+        _spelled(sounds, frames, lesson.sounds, lesson.sound_counts),
+        _spelled(tokens, frames, lesson.tokens, lesson.token_counts),
+        intents / (intent != UNKNOWN).sum().clamp(min=1),
+    )
 
 
-def _windows(config: HearingTrainingConfig, split: Split) -> Windows:
-    tokens = ShardSet(config.tokens, "tokens", split)
-    model = config.model
-    sizes = Sizes(model.num_codebooks, model.codebook_size, model.text_vocab)
-    return windows_of(tokens, letters_of(config.tokenizer, tokens), sizes)
-
-
-def _loss(
-    config: HearingTrainingConfig,
-    hearing: Hearing,
-    windows: Windows,
-    chosen: Int[Tensor, "B"],
-    world: World,
-    random: torch.Generator,
+def _spelled(
+    logits: Float[Tensor, "B T V"],
+    frames: Int[Tensor, "B"],
+    targets: Int[Tensor, "S"],
+    counts: Int[Tensor, "B"],
 ) -> Float[Tensor, ""]:
-    codes, lived, letter = windows.batch(chosen, hearing.window)
-    B, K, W = codes.shape
-    some = torch.randint(1, K + 1, (B, 1), generator=random)
-    few = torch.rand(B, 1, generator=random) < config.drop_codebooks
-    hidden = torch.rand(B, W, generator=random) < config.hide_frames
-    heard = torch.where(few, some, K).expand(B, W).masked_fill(hidden, 0)
-    codes = codes.masked_fill(torch.arange(K)[:, None] >= heard[:, None], config.model.pad_code)
-    return F.cross_entropy(_letters(config, hearing, codes, lived, world), letter.to(world.device))
-
-
-def _letters(
-    config: HearingTrainingConfig, hearing: Hearing, codes: Tensor, lived: Tensor, world: World
-) -> Float[Tensor, "B V"]:
-    with autocast(world, config.bfloat16):
-        return hearing.letters(hearing.last(codes.to(world.device), lived.to(world.device))).float()
+    """Nats a target; turns too short for theirs count nothing."""
+    log_probs = logits.float().log_softmax(dim=-1).transpose(0, 1)
+    targets, counts = targets.to(logits.device), counts.to(logits.device)
+    nats = F.ctc_loss(log_probs, targets, frames, counts, BLANK, reduction="sum", zero_infinity=True)
+    return nats / counts.sum().clamp(min=1)
 
 
 @torch.no_grad()
-def realigned(config: HearingTrainingConfig, hearing: Hearing, windows: Windows, world: World) -> Windows:
-    """The same windows, with letters where they are heard in their words."""
-    hearing.eval()
-    letter = windows.letter.clone()
-    alike: dict[tuple[int, int], list[WordFrames]] = defaultdict(list)
-    for word in windows.words:
-        if word.frames >= len(word.letters):
-            alike[word.frames, len(word.letters)].append(word)
-    for (frames, _), words in alike.items():
-        at_once = max(1, _AT_ONCE // frames)
-        for some in (words[at : at + at_once] for at in range(0, len(words), at_once)):
-            firsts = torch.tensor([word.first for word in some])
-            chosen = (firsts[:, None] + torch.arange(frames)).flatten()
-            codes, lived, _ = windows.batch(chosen, hearing.window)
-            log_probs = _letters(config, hearing, codes, lived, world).log_softmax(dim=1).cpu().numpy()
-            spelled = np.array([word.letters for word in some])
-            aligned = align(log_probs.reshape(len(some), frames, -1), spelled)
-            letter[chosen] = torch.from_numpy(aligned).flatten()
-    return windows._replace(letter=letter)
+def evaluate(state: TrainState, exam: Lessons) -> dict[str, float]:
+    """The averaged weights on unheard voices: edits a sound, edits a token, the share of intents told."""
+    state.told.eval()
+    edits, said = [0, 0], [0, 0]
+    right = known = 0
+    with state.average.averaged(state.told):
+        for lesson in exam.all():
+            frames = lesson.frames.to(state.world.device)
+            with autocast(state.world, state.config.bfloat16):
+                *heard, asked = state.told(lesson.codes.to(state.world.device), frames)
+            targets = ((lesson.sounds, lesson.sound_counts), (lesson.tokens, lesson.token_counts))
+            for kind, (logits, (flat, counts)) in enumerate(zip(heard, targets, strict=True)):
+                for row, count, true in zip(logits, lesson.frames, flat.split(counts.tolist()), strict=True):
+                    edits[kind] += edit_distance(collapsed(row[:count].argmax(-1)).tolist(), true.tolist())
+                    said[kind] += len(true)
+            is_known = lesson.intent != UNKNOWN
+            right += int((asked.argmax(dim=1).cpu() == lesson.intent)[is_known].sum())
+            known += int(is_known.sum())
+    told = {"dev_sound_error": edits[0] / max(1, said[0]), "dev_token_error": edits[1] / max(1, said[1])}
+    return told | ({"dev_intents_right": right / known} if known else {})
 
 
-@torch.no_grad()
-def evaluate(
-    config: HearingTrainingConfig, hearing: Hearing, windows: Windows, world: World
-) -> dict[str, float]:
-    """Cross-entropy (nats) and the share of letters that are told rightly, over all of a split.
+def collapsed(classes: Int[Tensor, "T"]) -> Int[Tensor, "N"]:
+    """The best path's targets: repeated classes once, blanks not at all."""
+    return (once := classes.unique_consecutive())[once != BLANK]
 
-    Of letters as they lie now: placing them anew makes them easier to tell.
-    """
-    hearing.eval()
-    nats = right = 0.0
-    sounding = torch.nonzero(windows.letter != PAD).flatten()
-    for chosen in sounding.split(_AT_ONCE):
-        codes, lived, letter = windows.batch(chosen, hearing.window)
-        logits = _letters(config, hearing, codes, lived, world).cpu()
-        nats += F.cross_entropy(logits, letter, reduction="sum").item()
-        right += (logits.argmax(dim=1) == letter).sum().item()
-    count = len(sounding)
-    return {"dev_letters": nats / count, "dev_letters_right": right / count}
+
+def save(state: TrainState, reporter: Reporter) -> Path:
+    """Write `out/step-NNNNNN`. Raises `StorageError`."""
+    folder = checkpoint.folder_of(state.config.out, state.step)
+    training = {
+        "weights": state.told.state_dict(),
+        "average": state.average.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+    }
+    with state.average.averaged(state.told):
+        served = {name: weight.cpu().clone() for name, weight in state.model.state_dict().items()}
+    about = {"step": state.step, "run_id": reporter.run_id, "parents": state.parents}
+    checkpoint.save(folder, "s2s", state.config.model, served, training, **about)
+    reporter.checkpoint(folder, state.step)
+    checkpoint.prune(state.config.out)
+    return folder
+
+
+def restore_(state: TrainState, folder: Path) -> None:
+    """Bring a fresh state to where a checkpoint was, in place. Raises `CheckpointError`."""
+    card, weights, training = checkpoint.restore(folder, "s2s", state.config.model, state.parents)
+    here = state.told.state_dict()
+    if other := [n for n, w in training["weights"].items() if n not in here or here[n].shape != w.shape]:
+        raise CheckpointError(
+            f"{folder} was trained on other tokens ({other[0]} has another size); give it those it began "
+            "with, or another folder for a new run"
+        )
+    state.model.load_state_dict(weights)
+    state.told.load_state_dict(training["weights"])
+    state.average.load_state_dict(training["average"])
+    state.optimiser.load_state_dict(training["optimiser"])
+    state.parents, state.step = dict(card.parents), card.step
 
 
 @exits_cleanly
 def main() -> None:
-    """Train on this machine."""
+    """Train on this machine; a run that was stopped goes on from the newest checkpoint in `out`."""
     config = from_command_line(HearingTrainingConfig, __doc__ or "")
     to_stderr()
-    run(config, ConsoleReporter(current_world()))
+    run(config, ConsoleReporter(current_world()), checkpoint.newest(config.out))
 
 
 if __name__ == "__main__":

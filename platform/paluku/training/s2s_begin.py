@@ -9,21 +9,27 @@ from torch import Tensor
 from paluku.codec.causal import ShallowCodec
 from paluku.corpus.shards import ShardSet
 from paluku.errors import CheckpointError, ConfigError
+from paluku.log import logger
 from paluku.registry.artefact import CARD, read_model
 from paluku.registry.codecs import load_codec, shipped_codec
 from paluku.registry.speakers import open_speakers
 from paluku.s2s.model import S2SConfig, S2SModel
 from paluku.s2s.moshi_import import import_moshi
-from paluku.tokens.letters import Letters
-from paluku.tokens.text import default_tokenizer, read_tokenizer
+from paluku.tokens.text import TextTokenizer, default_tokenizer, read_tokenizer
 
 # The deviation of what a side's codes of one frame add up to: above the rest of the input, which begins near
 # zero, and below what the blocks add to it.
 CODES_DEVIATION = 0.15
 
+log = logger("training")
 
-def beginning(spec: str, config: S2SConfig) -> tuple[str, Mapping[str, Tensor]]:
+HEARING = "hearing."  # how its weights' names begin
+
+
+def beginning(spec: str, config: S2SConfig, *, hears_anew: bool = False) -> tuple[str, Mapping[str, Tensor]]:
     """The hash and weights of a model folder; or the name and weights of Moshi: published, or a file.
+
+    Of a model that `hears_anew` the hearing's weights are left out where its sizes are others.
 
     Raises:
         CheckpointError: when they are missing, damaged, out of reach, or of a model of other sizes.
@@ -38,6 +44,12 @@ def beginning(spec: str, config: S2SConfig) -> tuple[str, Mapping[str, Tensor]]:
         # Nothing is made of it at first: the model says what it said.
         weights = {**weights, "transcript.weight": torch.zeros(config.text_vocab + 1, config.dim)}
         saved = saved.model_copy(update={"hears_transcript": True})
+    if saved.hearing and config.hearing and saved.hearing.sizes == config.hearing.sizes:
+        saved = saved.model_copy(update={"hearing": config.hearing})
+    elif hears_anew:
+        log.info("begin_from=%s has no hearing of these sizes: it begins anew", spec)
+        weights = {name: weight for name, weight in weights.items() if not name.startswith(HEARING)}
+        saved = saved.model_copy(update={"hearing": config.hearing})
     if saved != config:
         was, now = saved.model_dump(), config.model_dump()
         other = ", ".join(f"{key}: {was[key]} there, {now[key]} here" for key in was if was[key] != now[key])
@@ -45,8 +57,12 @@ def beginning(spec: str, config: S2SConfig) -> tuple[str, Mapping[str, Tensor]]:
     return name, weights
 
 
-def begin_(model: S2SModel, begin_from: str | None, speakers: str) -> dict[str, str]:
+def begin_(
+    model: S2SModel, begin_from: str | None, speakers: str, *, hears_anew: bool = False
+) -> dict[str, str]:
     """Fill a fresh model, in place; the hashes of what it begins from, for its card.
+
+    One that `hears_anew` keeps a fresh hearing where that of what it begins from has other sizes.
 
     Raises:
         CheckpointError: as `beginning`; and when the speakers are missing or lack a reply voice.
@@ -54,8 +70,9 @@ def begin_(model: S2SModel, begin_from: str | None, speakers: str) -> dict[str, 
     """
     parents = {}
     if begin_from is not None:
-        parents["begin_from"], weights = beginning(begin_from, model.config)
-        model.load_state_dict(weights)
+        parents["begin_from"], weights = beginning(begin_from, model.config, hears_anew=hears_anew)
+        fresh = {name: weight for name, weight in model.state_dict().items() if name.startswith(HEARING)}
+        model.load_state_dict({**(fresh if hears_anew else {}), **weights})
     if speakers != "none":
         opened = open_speakers(speakers)
         parents["speakers"], voices = opened.card.hash, opened.reply_voices()
@@ -100,11 +117,11 @@ def begin_codes_(model: S2SModel, spec: str, codec_hash: str) -> None:
         table[:, :-1] += turned * (CODES_DEVIATION / turned.var(dim=(1, 2)).sum().sqrt())
 
 
-def letters_of(spec: str, tokens: ShardSet) -> Letters:
-    """Of the tokens' text; `spec` is `default`, the shipped tokenizer, or a file.
+def tokenizer_of(spec: str, tokens: ShardSet) -> TextTokenizer:
+    """What the tokens' text was made with; `spec` is `default`, the shipped tokenizer, or a file.
 
     Raises:
-        CheckpointError: when it is missing, damaged, or not what the tokens' text was made with.
+        CheckpointError: when it is missing, damaged, or another one.
     """
     tokenizer = default_tokenizer() if spec == "default" else read_tokenizer(Path(spec))
     made_with = tokens.manifest.parents["tokenizer"]
@@ -113,4 +130,4 @@ def letters_of(spec: str, tokens: ShardSet) -> Letters:
             f"tokenizer={spec} is {tokenizer.digest()}, the tokens' text was made with {made_with}; "
             "give the file that they were extracted with"
         )
-    return Letters(tokenizer)
+    return tokenizer

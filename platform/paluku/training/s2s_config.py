@@ -33,24 +33,17 @@ class S2STrainingConfig(Config):
     begin_from: str | None = None
     # Whose codebooks the embeddings of codes begin as: the shipped codec, a folder, or none: at random.
     codes_from: str | None = None
-    # What the tokens' text was made with: the shipped one, or a file; asked for by a model with `hearing`.
-    tokenizer: str = "default"
     speakers: str = "default"  # whose voices' vectors: shipped ones, a model folder, or none
     lora: LoraConfig | None = None  # none: every weight learns
 
     # What the losses count (`s2s.losses.StreamWeights`).
     text_weight: float = Field(default=1.0, ge=0)
     user_text_weight: float = Field(default=0.5, ge=0)
-    letters_weight: float = Field(
-        default=0.5, ge=0
-    )  # of what a user's frame sounds like: see `model.hearing`
     first_code_weight: float = Field(default=8.0, ge=0)
     pad_weight: float = Field(default=0.5, ge=0, le=1)
     silence_weight: float = Field(default=1.0, ge=0, le=1)
     # The share of frames whose codes are predicted in a step, drawn anew in each.
     depth_share: float = Field(default=1.0, gt=0, le=1)
-    # The model's hearing, trained by itself before, learns no more (but its output): a tenth off each step.
-    freeze_hearing: bool = False
     # What the model hears worse than it was said: the share of dialogues in which it hears only the user's
     # first codebooks (a random number of them), and the share of frames, in gaps, in which it hears nothing.
     drop_codebooks: float = Field(default=0.0, ge=0, le=1)
@@ -90,23 +83,17 @@ class S2STrainingConfig(Config):
         return self.row_frames or self.max_frames
 
     @property
-    def learns_letters(self) -> bool:
-        """Whether the model is told which letters are heard."""
-        return self.model.hearing is not None and not self.freeze_hearing
-
-    @property
     def weights(self) -> StreamWeights:
         """As the losses take them."""
         return StreamWeights(
             self.text_weight,
             self.user_text_weight,
-            self.letters_weight,
             self.first_code_weight,
             self.pad_weight,
             self.silence_weight,
         )
 
-    @field_validator("begin_from", "codes_from", "speakers", "tokenizer")
+    @field_validator("begin_from", "codes_from", "speakers")
     @classmethod
     def _is_found_from_everywhere(cls, value: str | None) -> str | None:
         """Workers run in other folders."""
@@ -122,9 +109,10 @@ class S2STrainingConfig(Config):
 
     @model_validator(mode="after")
     def _hearing_has_learned(self) -> "S2STrainingConfig":
-        if self.freeze_hearing and (self.model.hearing is None or self.begin_from is None):
+        if self.model.hearing is not None and self.begin_from is None:
             raise ValueError(
-                "freeze_hearing needs a model with hearing, and begin_from: one whose hearing has learned"
+                "a model with hearing needs begin_from: a model whose hearing has learned "
+                "(training.hearing_loop)"
             )
         return self
 

@@ -18,8 +18,6 @@ from torch import Tensor
 from paluku.corpus.shards import ShardSet
 from paluku.tokens.batches import Crop, TokenBatch, crop, token_batch
 from paluku.tokens.packing import frames_of, pack
-from paluku.tokens.text import PAD
-from paluku.training.s2s_begin import letters_of
 from paluku.training.s2s_config import S2STrainingConfig
 from paluku.training.sampler import batch_indices
 from paluku.training.world import World
@@ -35,15 +33,13 @@ class Pass(NamedTuple):
     has_speaker: Bool[Tensor, "N"]
     has_style: Bool[Tensor, "N"]
     depth_at: Int[Tensor, "M"] | None  # positions whose codes are predicted; None: all
-    letters: Int[Tensor, "B T"] | None = None  # of the user's, heard in each frame; with `hearing`
 
     def to(self, device: torch.device) -> "Pass":
         """The same on a device."""
         if device.type == "cpu":
             return self
-        at, letters = (None if x is None else x.to(device) for x in (self.depth_at, self.letters))
-        keeps = self.has_speaker.to(device), self.has_style.to(device)
-        return Pass(self.tokens.to(device), *keeps, at, letters)
+        at = None if self.depth_at is None else self.depth_at.to(device)
+        return Pass(self.tokens.to(device), self.has_speaker.to(device), self.has_style.to(device), at)
 
 
 class _Drawn(NamedTuple):
@@ -60,7 +56,6 @@ class Feed:
 
     def __init__(self, config: S2STrainingConfig, tokens: ShardSet, world: World) -> None:
         self.config, self.tokens, self.world = config, tokens, world
-        self._letters = letters_of(config.tokenizer, tokens) if config.learns_letters else None
         lengths = np.minimum(frames_of(tokens), config.max_frames)
         # Who shares a row is settled once: documents do not see each other. The order of rows is new in
         # every epoch.
@@ -115,21 +110,10 @@ class Feed:
                 unheard = torch.arange(len(codes))[:, None] >= torch.from_numpy(row.heard)
                 codes[:, : len(row.heard)].masked_fill_(unheard, config.model.pad_code)
         keeps = torch.from_numpy(np.concatenate([row.keeps for row in rows]))
-        letters = self._heard_letters(tokens)
         if config.depth_share == 1:
-            return Pass(tokens, keeps[:, 0], keeps[:, 1], None, letters)
+            return Pass(tokens, keeps[:, 0], keeps[:, 1], None)
         places = np.concatenate([b * config.width + row.depth_at for b, row in enumerate(rows)])
-        return Pass(tokens, keeps[:, 0], keeps[:, 1], torch.from_numpy(places), letters)
-
-    def _heard_letters(self, tokens: TokenBatch) -> Int[Tensor, "B T"] | None:
-        if self._letters is None:
-            return None
-        text, document = tokens.user_text.numpy(), tokens.document.numpy()
-        letters = np.full_like(text, PAD)
-        for number in range(len(tokens.voice)):
-            frames = np.nonzero(document == number)
-            letters[frames] = self._letters.heard(text[frames])
-        return torch.from_numpy(letters)
+        return Pass(tokens, keeps[:, 0], keeps[:, 1], torch.from_numpy(places))
 
     def _from_start(self, rows: Sequence[Sequence[int]]) -> Pass:
         config = self.config
@@ -139,7 +123,7 @@ class Feed:
         ]
         tokens = token_batch(crops, config.width, config.sizes)
         everyone = torch.ones_like(tokens.voice, dtype=torch.bool)
-        return Pass(tokens, everyone, everyone, None, self._heard_letters(tokens))
+        return Pass(tokens, everyone, everyone, None)
 
 
 def heard_codebooks(

@@ -77,8 +77,7 @@ def build(config: S2STrainingConfig, world: World, *, resumes: bool = False) -> 
     if config.codes_from is not None and not resumes:
         begin_codes_(model, config.codes_from, parents_of(_tokens(config, "train"))["codec"])
     model.temporal.drop(config.dropout)
-    if config.freeze_hearing:
-        assert model.hearing is not None, "the configuration has seen to it"
+    if model.hearing is not None:
         model.hearing.freeze()
     if config.lora is not None:
         adapt_(model, config.lora)
@@ -130,7 +129,6 @@ def _targets(state: TrainState, each: Pass) -> Targets:
         model.codebook_size,
         weights,
         user_text=model.user_text,
-        letters=each.letters,
     )
 
 
@@ -188,7 +186,7 @@ def _descend(state: TrainState, loss: Tensor) -> Tensor:
 def _metrics(state: TrainState, sums: Tally) -> dict[str, Tensor]:
     """Of each stream cross-entropy (nats) and the share of right tokens, of text where there is any."""
     model = state.config.model
-    names = stream_names(model.num_codebooks, model.user_text, state.config.learns_letters)
+    names = stream_names(model.num_codebooks, model.user_text)
     nats = dict(zip(names, sums.nats / sums.answers.clamp(min=1), strict=True))
     right = dict(zip(names, sums.right / sums.judged.clamp(min=1), strict=True))
     codes = [value for name, value in nats.items() if name.startswith("codes_")]

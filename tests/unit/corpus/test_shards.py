@@ -31,6 +31,7 @@ def token_row(number: int) -> dict[str, object]:
         "user_codes": codes[::-1],
         "text": [0, 0, 1, number],
         "user_text": [0, 2, 0, 0],
+        "user_turns": [{"text": "హా", "intent": "", "start": 0, "end": 1}],
     }
 
 

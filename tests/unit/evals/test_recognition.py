@@ -5,7 +5,8 @@ import pytest
 
 from paluku.errors import EvaluationError
 from paluku.evals import recognition
-from paluku.evals.recognition import character_error, edit_distance, folded, suppressed_tokens
+from paluku.evals.recognition import character_error, folded, suppressed_tokens
+from paluku.tokens.distance import edit_distance
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paluku.corpus.turns import Intent, Reply, read_intents
-from paluku.evals.recognition import edit_distance
 from paluku.evals.s2s_answers import LEAST_LETTERS, Answers, letters
+from paluku.tokens.distance import edit_distance
 from tests.fakes.planted import INTENTS, REPLIES
 
 ANSWERS = Answers(INTENTS)

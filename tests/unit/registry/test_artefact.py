@@ -6,7 +6,7 @@ import torch
 
 from paluku.config import Config
 from paluku.errors import CheckpointError, StorageError
-from paluku.registry.artefact import appearing_whole, read_card, read_model, write_model
+from paluku.registry.artefact import appearing_whole, halve, read_card, read_model, write_model
 
 
 class Size(Config):
@@ -88,3 +88,28 @@ def test_a_full_disk_leaves_nothing_and_what_was_there_stays(folder: Path) -> No
         fill_the_disk()
     assert read_card(folder).hash == before
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_halved_model_is_the_same_but_for_rounding(tmp_path: Path) -> None:
+    exact = {"weight": torch.randn(300), "count": torch.arange(3)}
+    with appearing_whole(tmp_path / "model") as partial:
+        whole = write_model(partial, "codec", Size(), exact, step=7, parents={"corpus": "abc"})
+    card = halve(tmp_path / "model", tmp_path / "half")
+    told, config, weights = read_model(tmp_path / "half", "codec", Size)
+    assert told == card
+    assert (card.step, config, card.parents) == (7, Size(), {"corpus": "abc", "halved_from": whole.hash})
+    assert weights["weight"].dtype == torch.float16
+    torch.testing.assert_close(weights["weight"].float(), exact["weight"], rtol=2**-10, atol=1e-7)
+    assert torch.equal(weights["count"], exact["count"])
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with appearing_whole(tmp_path / "model") as partial:
+        write_model(partial, "codec", Size(), {"weight": torch.tensor([1e5])})
+    with pytest.raises(CheckpointError, match="weight has weights beyond 65,504; ship it as it is"):
+        halve(tmp_path / "model", tmp_path / "half")
+    with appearing_whole(tmp_path / "broken") as partial:
+        write_model(partial, "codec", Size(), {"weight": torch.tensor([torch.nan])})
+    with pytest.raises(CheckpointError, match="weight has weights that are no numbers; train it again"):
+        halve(tmp_path / "broken", tmp_path / "half")
+    assert not (tmp_path / "half").exists()

@@ -127,19 +127,3 @@ def test_the_total_weighs_texts_against_the_codebooks() -> None:
 def test_streams_are_named_texts_first() -> None:
     assert stream_names(2) == ["text", "user_text", "codes_0", "codes_1"]
     assert stream_names(1, user_text=False) == ["text", "codes_0"]
-    assert stream_names(1, letters=True) == ["text", "user_text", "letters", "codes_0"]
-
-
-def test_letters_count_where_one_is_heard() -> None:
-    logits, batch, own = inputs()
-    heard = torch.tensor([[0, 4, 4, 0, 9], [3, 0, 0, 0, 0]])
-    told = torch.randn(B, T, TEXT, generator=torch.Generator().manual_seed(1))
-    asked = targets(batch, own, None, V, PLAIN, letters=heard)
-    found = tally(logits._replace(letters=told), asked)
-    where = heard > 0
-    expected = -told.log_softmax(dim=2)[where].gather(1, heard[where][:, None]).sum()
-    torch.testing.assert_close(found.loss[2], expected)
-    assert found.answers[2] == found.judged[2] == asked.total_weights()[2] == 4
-    weights = StreamWeights(text=0.0, user_text=0.0, letters=0.25)
-    means = torch.tensor([5.0, 7.0, 2.0, *[0.0] * K])
-    assert float(total(means, weights, K)) == pytest.approx(0.5)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paluku.s2s.sampling import GOLDEN, MOST_TOP_K, UNIFORM_BITS, mix, sample, uniform
+from paluku.s2s.sampling import GOLDEN, MOST_TOP_K, UNIFORM_BITS, among_words, mix, sample, uniform
 
 
 def unsigned(x: torch.Tensor) -> int:
@@ -108,3 +108,23 @@ def test_settings_are_each_seat_s_own() -> None:
     chance = torch.full((3,), 1 - 2.0**-UNIFORM_BITS)  # the last candidate there is
     chosen = sample(logits, chance, torch.tensor([1.0, 0.0, 1.0]), torch.tensor([3, 3, 1]))
     assert chosen.tolist() == [2, 0, 0]
+
+
+def test_of_so_many_words_silence_is_none() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0, 2.0], [9.0, 3.0, 1.0, 2.0], [0.0, 3.0, 1.0, 2.0]])
+    kept = among_words(logits, torch.tensor([1, 2, 0]), silence=0)
+    assert kept.isfinite().tolist() == [
+        [True, True, False, False],
+        [True, True, False, True],
+        [True, True, True, True],
+    ]
+    assert torch.equal(kept[kept.isfinite()], logits[kept.isfinite()])
+
+
+def test_with_one_word_when_to_speak_is_drawn_and_what_is_not() -> None:
+    logits = torch.tensor([1.0, 1.5, 1.4, 0.0]).expand(4000, -1)
+    words = among_words(logits, torch.ones(4000, dtype=torch.int64), silence=0)
+    chance = uniform(torch.arange(4000), torch.zeros(4000, dtype=torch.int64), 1)[:, 0]
+    drawn = sample(words, chance, torch.ones(4000), torch.zeros(4000, dtype=torch.int64))
+    assert set(drawn.tolist()) == {0, 1}
+    assert (drawn == 0).float().mean() == pytest.approx(1 / (1 + 2.718281828**0.5), abs=0.03)

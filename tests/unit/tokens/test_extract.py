@@ -154,6 +154,21 @@ def test_each_side_has_its_own_text() -> None:
     assert TOKENIZER.decode(heard_of(*turns)) == " హా"
 
 
+def test_a_user_s_turns_keep_their_frames_and_what_they_ask() -> None:
+    turns = [
+        turn("user", "కల", 0.05, 0.1) | {"kind": "turn"},
+        turn("agent", "సరే", 0.1, 0.2) | {"kind": "turn"},
+        turn("user", "హా", 0.15, 0.18) | {"kind": "backchannel"},
+        turn("user", "మల", 0.21, 9.9) | {"kind": "interruption"},
+    ]
+    asked = dialogue(10 * FRAME, turns=turns) | {"intents": ["a.b", "c.d"]}
+    found = dialogue_tokens(asked, CODEC, TOKENIZER)["user_turns"]
+    told = [(each["text"], each["intent"], each["start"], each["end"]) for each in found]
+    assert told == [("కల", "a.b", 1, 3), ("హా", "", 3, 5), ("మల", "c.d", 5, 10)]
+    unknown = dialogue_tokens(asked | {"intents": []}, CODEC, TOKENIZER)["user_turns"]
+    assert [each["intent"] for each in unknown] == ["", "", ""]
+
+
 def test_a_user_s_word_is_written_two_frames_after_it_ended() -> None:
     text = heard_of(heard("ab cd", ("ab", 0.0, 0.2), ("cd", 0.25, 0.41)))
     # 0.2 s is the end of five frames: it is frame 5 that comes next. 0.41 s lies in frame 10.

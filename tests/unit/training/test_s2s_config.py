@@ -13,6 +13,7 @@ from paluku.training.s2s_config import S2STrainingConfig
 
 CONFIGS = Path(__file__).parents[3] / "jobs/configs"
 GIVEN = ["tokens=/tokens", "out=/out"]
+HEARD = "begin_from=/heard"  # a model with hearing does not begin from nothing
 
 
 def shipped(name: str, *changes: str) -> S2STrainingConfig:
@@ -23,8 +24,8 @@ def shipped(name: str, *changes: str) -> S2STrainingConfig:
     ("name", "millions"),
     [
         ("train_s2s.demo", 2.2),
-        ("train_s2s", 10.0),
-        ("train_s2s.gpu", 10.0),
+        ("train_s2s", 13.6),
+        ("train_s2s.gpu", 13.6),
         ("train_s2s.base", 307),
         ("train_s2s.large", 1000),
         ("train_s2s.moshi_7b", 7700),
@@ -32,12 +33,16 @@ def shipped(name: str, *changes: str) -> S2STrainingConfig:
 )
 def test_it_has_the_size_it_says(name: str, millions: float) -> None:
     with torch.device("meta"):
-        model = S2SModel(shipped(name).model)
+        model = S2SModel(shipped(name, HEARD).model)
     assert sum(weight.numel() for weight in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.03)
 
 
 def test_the_shipped_model_is_the_default_one_that_hears_wherever_it_is_trained() -> None:
-    assert shipped("train_s2s").model == shipped("train_s2s.gpu").model == S2SConfig(hearing=HearingConfig())
+    assert (
+        shipped("train_s2s", HEARD).model
+        == shipped("train_s2s.gpu", HEARD).model
+        == S2SConfig(hearing=HearingConfig(), user_text=False)
+    )
     assert shipped("train_s2s.moshi_7b").model == moshi_7b()
 
 
@@ -48,7 +53,7 @@ def test_the_shipped_model_is_the_default_one_that_hears_wherever_it_is_trained(
         ("speakers=mine", "speakers: 'mine' must be an absolute path"),
         ("codes_from=/models/codec", "begin_from brings its own embeddings of codes"),
         ("row_frames=300", "row_frames is 300, max_frames 400: a crop has no room"),
-        ("freeze_hearing=true", "freeze_hearing needs a model with hearing, and begin_from"),
+        ("model.hearing={}", "a model with hearing needs begin_from: a model whose hearing has learned"),
     ],
 )
 def test_what_cannot_work_is_refused(change: str, message: str) -> None:

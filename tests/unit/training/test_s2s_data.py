@@ -7,13 +7,9 @@ import pytest
 import torch
 
 from paluku.corpus.shards import ShardSet
-from paluku.errors import CheckpointError
-from paluku.s2s.model import HearingConfig
-from paluku.tokens.letters import Letters
-from paluku.tokens.text import default_tokenizer
 from paluku.training.s2s_data import Ahead, Feed, Pass
 from paluku.training.world import World
-from tests.fakes.tokens import TINY_S2S, tiny_s2s_run, write_tokens
+from tests.fakes.tokens import tiny_s2s_run, write_tokens
 
 CPU = torch.device("cpu")
 DRAWN = {"row_frames": 20, "depth_share": 0.4, "drop_speaker": 0.5, "drop_style": 0.2}
@@ -132,24 +128,3 @@ def test_codebooks_and_frames_that_are_dropped_are_not_heard(tokens: Path) -> No
     assert torch.equal(first.tokens.user_codes, again.tokens.user_codes)
     [(judged, _), *_] = worse.beginnings()
     assert (judged.tokens.user_codes < worse.config.model.pad_code).all(), "the dev split is heard whole"
-
-
-def test_a_model_that_hears_is_told_the_letters_of_each_document(tmp_path: Path) -> None:
-    tokenizer = default_tokenizer()
-    folder = write_tokens(tmp_path, train=4, tokenizer=tokenizer.digest())
-    hears = TINY_S2S.model_copy(update={"hearing": HearingConfig(window=2), "text_vocab": 1024})
-    data = feed(folder, batch=2, model=hears)
-    assert feed(folder, batch=2).step(0)[0].letters is None
-    letters = Letters(tokenizer)
-    [each] = data.step(0)
-    assert each.letters is not None
-    for document in range(len(each.tokens.voice)):
-        here = each.tokens.document == document
-        assert each.letters[here].tolist() == letters.heard(each.tokens.user_text[here].numpy()).tolist()
-    assert not each.letters[each.tokens.document < 0].any()
-
-
-def test_letters_of_another_tokenizer_are_refused(tokens: Path) -> None:
-    hears = TINY_S2S.model_copy(update={"hearing": HearingConfig(window=2)})
-    with pytest.raises(CheckpointError, match=r"tokenizer=default is .* was made with tokenizer-1; give"):
-        feed(tokens, model=hears)
