@@ -312,7 +312,9 @@ def test_a_member_that_would_lie_elsewhere_is_refused(content: bytes, tmp_path: 
     assert not list((tmp_path / "into").iterdir())
 
 
-@pytest.mark.parametrize("content", [b"no archive", tarred()[:40], zipped()[:-10]])
+@pytest.mark.parametrize(
+    "content", [b"no archive", tarred()[:40], zipped()[:-10]], ids=["none", "tar", "zip"]
+)
 def test_a_damaged_archive_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "archive").write_bytes(content)
     with pytest.raises(CorpusError, match="archive cannot be unpacked"):
