@@ -31,9 +31,11 @@ def main() -> None:
     config = load(S2STrainingConfig, arguments.config, overrides)
     placement = resolve(Placement, {"experiment": "s2s", **placed}, "placement")
     tokens = ShardSet(config.tokens, "tokens", "train")
-    tokens.verify()
+    for each in (tokens, *(ShardSet(folder, "tokens", "train") for folder in config.asks_from)):
+        each.verify()
     data = Data("tokens", tokens.manifest.hash, config.tokens)
-    parents = {f"{kind}_hash": parent for kind, parent in tokens.manifest.parents.items()}
+    made_of = {**tokens.manifest.parents, **s2s_loop.parents_of(tokens, config.asks_from)}
+    parents = {f"{kind}_hash": parent for kind, parent in made_of.items() if kind != "tokens"}
     resume = checkpoint.newest(config.out)
     trained = train(s2s_loop.run, config, config.out, placement, data, parents, resume)
     print(json.dumps({"s2s": str(trained.folder), "run_id": trained.run_id, "hash": trained.hash}))

@@ -14,7 +14,7 @@ codes: no step waits for it, and no text stands between speech and speech.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -125,6 +125,7 @@ class S2SModel(nn.Module):
         depth_at: Int[Tensor, "M"] | None = None,
         recompute: bool = False,
         user_text: Int[Tensor, "B T"] | None = None,
+        sees_own: Bool[Tensor, "B T"] | None = None,
     ) -> Logits:
         """What the model says of each position, given the true tokens before it.
 
@@ -132,11 +133,12 @@ class S2SModel(nn.Module):
         after the other in a row, and each begins as a fresh session does, whatever lies before it.
         `agent_codes` are frames, not yet delayed. `depth_at` are the flat positions `b * T + t` whose
         codes are predicted; None: all. `recompute` as in `Transformer.forward`. A model that hears its
-        transcript asks for `user_text`.
+        transcript asks for `user_text`. Where not `sees_own`, our codes of the position before do not go in;
+        None: they all do.
         """
         position, own = since_start(document), self.delayed(agent_codes, document)
         user = self.heard(user_codes, position)
-        x = self._embedded(user, text, own, position)
+        x = self._embedded(user, text, own, position, sees_own)
         if self.transcript is not None:
             assert user_text is not None, "the model hears its transcript: give user_text"
             told = user_text.roll(1, dims=1).masked_fill(position == 0, self.config.initial_text)
@@ -224,12 +226,20 @@ class S2SModel(nn.Module):
         return self.embedding(torch.cat((user, before), dim=1))
 
     def _embedded(
-        self, user: Codes, text: Int[Tensor, "B T"], own: Codes, position: Int[Tensor, "B T"]
+        self,
+        user: Codes,
+        text: Int[Tensor, "B T"],
+        own: Codes,
+        position: Int[Tensor, "B T"],
+        sees_own: Bool[Tensor, "B T"] | None,
     ) -> Float[Tensor, "B T D"]:
         """The temporal inputs of whole rows."""
         tokens = torch.cat((text[:, None], own), dim=1).transpose(1, 2)
         begins = (position == 0)[..., None]
         before = torch.where(begins, self.initial(len(text))[:, None], tokens.roll(1, dims=1))
+        if sees_own is not None:
+            codes = before[..., 1:].masked_fill(~sees_own[..., None], self.config.pad_code)
+            before = torch.cat((before[..., :1], codes), dim=-1)
         x = self.embed(user.transpose(1, 2).flatten(0, 1), before.flatten(0, 1))
         return x.unflatten(0, text.shape)
 

@@ -41,16 +41,26 @@ def frames_of(tokens: ShardSet) -> Int[np.ndarray, "N"]:
     Raises:
         CorpusError: when a shard cannot be read.
     """
+    return column_of(tokens, "num_frames").to_numpy().astype(np.int64)
+
+
+def column_of(tokens: ShardSet, name: str) -> pa.ChunkedArray:
+    """One column of a split, row by row; nothing else is read.
+
+    Raises:
+        CorpusError: when a shard cannot be read.
+    """
     place = Place.of(tokens.folder)
-    names = [s.path for s in tokens.manifest.shards if s.split == tokens.split and s.rows]
-    return np.concatenate([_frames(place, name) for name in names]).astype(np.int64)
+    shards = [s.path for s in tokens.manifest.shards if s.split == tokens.split and s.rows]
+    columns = [_column(place, shard, name) for shard in shards]
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks])
 
 
-def _frames(place: Place, name: str) -> np.ndarray:
+def _column(place: Place, shard: str, name: str) -> pa.ChunkedArray:
     try:
-        with place.open_input(name) as source, pq.ParquetFile(source) as file:
-            return file.read(columns=["num_frames"]).column(0).to_numpy()
+        with place.open_input(shard) as source, pq.ParquetFile(source) as file:
+            return file.read(columns=[name]).column(0)
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
-            f"{place.named(name)} cannot be read ({error}); fetch or extract the tokens again"
+            f"{place.named(shard)} cannot be read ({error}); fetch or extract the tokens again"
         ) from error

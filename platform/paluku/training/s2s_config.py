@@ -45,9 +45,19 @@ class S2STrainingConfig(Config):
     # The share of frames whose codes are predicted in a step, drawn anew in each.
     depth_share: float = Field(default=1.0, gt=0, le=1)
     # What the model hears worse than it was said: the share of dialogues in which it hears only the user's
-    # first codebooks (a random number of them), and the share of frames, in gaps, in which it hears nothing.
+    # first codebooks (a random number of them), and the share of frames, in gaps, in which it hears nothing:
+    # of each dialogue another one, up to this. One that always knows what was asked does not learn to go on
+    # from its own words.
     drop_codebooks: float = Field(default=0.0, ge=0, le=1)
     hide_frames: float = Field(default=0.0, ge=0, lt=1)
+    # As much of its own codes does not go in again: words follow from words, then, not from their sound.
+    hide_own: float = Field(default=0.0, ge=0, lt=1)
+    # Dialogues that nobody held (`training.recombination`): the share of users' turns that are exchanged for
+    # others with the same intent, of these tokens and of those in `asks_from`; and the probability, at each
+    # turn, that the dialogue goes on as another one does.
+    other_asks: float = Field(default=0.0, ge=0, le=1)
+    other_endings: float = Field(default=0.0, ge=0, le=1)
+    asks_from: tuple[AbsolutePath, ...] = ()  # folders of tokens
     dropout: float = Field(default=0.0, ge=0, lt=1)  # of what each temporal block adds
     drop_speaker: float = Field(default=0.1, ge=0, le=1)  # probabilities, for classifier-free guidance
     drop_style: float = Field(default=0.1, ge=0, le=1)
@@ -113,6 +123,14 @@ class S2STrainingConfig(Config):
             raise ValueError(
                 "a model with hearing needs begin_from: a model whose hearing has learned "
                 "(training.hearing_loop)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _asks_are_heard(self) -> "S2STrainingConfig":
+        if self.asks_from and not self.other_asks:
+            raise ValueError(
+                "asks_from names tokens of which nothing is heard; set other_asks, or leave it out"
             )
         return self
 

@@ -8,7 +8,7 @@ two workers, or two passes before an update, read what one of twice the batch do
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ from torch import Tensor
 from paluku.corpus.shards import ShardSet
 from paluku.tokens.batches import Crop, TokenBatch, crop, token_batch
 from paluku.tokens.packing import frames_of, pack
+from paluku.training.recombination import Recombination
 from paluku.training.s2s_config import S2STrainingConfig
 from paluku.training.sampler import batch_indices
 from paluku.training.world import World
 
 DRAWS = 1  # sets these draws apart from those of the rows' order
-MEAN_GAP_FRAMES = 5  # of those of which nothing is heard
+MEAN_GAP_FRAMES = 5  # of those of which nothing is heard, or seen
 
 
 class Pass(NamedTuple):
@@ -33,13 +34,14 @@ class Pass(NamedTuple):
     has_speaker: Bool[Tensor, "N"]
     has_style: Bool[Tensor, "N"]
     depth_at: Int[Tensor, "M"] | None  # positions whose codes are predicted; None: all
+    sees_own: Bool[Tensor, "B T"] | None = None  # as `S2SModel.forward` takes it
 
     def to(self, device: torch.device) -> "Pass":
         """The same on a device."""
         if device.type == "cpu":
             return self
-        at = None if self.depth_at is None else self.depth_at.to(device)
-        return Pass(self.tokens.to(device), self.has_speaker.to(device), self.has_style.to(device), at)
+        there = [None if part is None else part.to(device, non_blocking=True) for part in self[3:]]
+        return Pass(self.tokens.to(device), self.has_speaker.to(device), self.has_style.to(device), *there)
 
 
 class _Drawn(NamedTuple):
@@ -49,6 +51,7 @@ class _Drawn(NamedTuple):
     keeps: np.ndarray  # [documents, 2]: speaker, style
     depth_at: np.ndarray  # frames
     heard: np.ndarray  # [frames]: how many of the user's codebooks are
+    sees_own: np.ndarray  # [frames]
 
 
 class Feed:
@@ -61,6 +64,7 @@ class Feed:
         # every epoch.
         self._rows = pack(lengths, config.width, config.seed)
         self.fill = float(lengths.sum()) / (len(self._rows) * config.width)
+        self._recombined = _recombination(config, tokens)
 
     def __len__(self) -> int:
         """Rows of an epoch."""
@@ -94,13 +98,20 @@ class Feed:
         """Row number `position` of the run."""
         config = self.config
         random = np.random.default_rng((config.seed, position, DRAWS))
-        documents = self.tokens.rows(self._rows[row])
+        documents = self._documents(self._rows[row], random)
         crops = [crop(document, config.max_frames, config.start_share, random) for document in documents]
         keeps = random.random((len(crops), 2)) >= (config.drop_speaker, config.drop_style)
         frames = sum(c.frames for c in crops)
         asked = max(1, round(config.depth_share * frames))
         depth_at = np.sort(random.choice(frames, asked, replace=False))
-        return _Drawn(crops, keeps, depth_at, heard_codebooks(config, [c.frames for c in crops], random))
+        lengths = [c.frames for c in crops]
+        heard = heard_codebooks(config, lengths, random)
+        return _Drawn(crops, keeps, depth_at, heard, ~in_gaps(config.hide_own, lengths, random))
+
+    def _documents(self, numbers: Sequence[int], random: np.random.Generator) -> list[dict[str, Any]]:
+        if self._recombined is None:
+            return self.tokens.rows(numbers)
+        return [self._recombined.row(number, random) for number in numbers]
 
     def _pass(self, rows: Sequence[_Drawn]) -> Pass:
         config = self.config
@@ -109,11 +120,14 @@ class Feed:
             for codes, row in zip(tokens.user_codes, rows, strict=True):
                 unheard = torch.arange(len(codes))[:, None] >= torch.from_numpy(row.heard)
                 codes[:, : len(row.heard)].masked_fill_(unheard, config.model.pad_code)
+        sees_own = torch.ones_like(tokens.text, dtype=torch.bool) if config.hide_own else None
+        if sees_own is not None:
+            for sees, row in zip(sees_own, rows, strict=True):
+                sees[: len(row.sees_own)] = torch.from_numpy(row.sees_own)
         keeps = torch.from_numpy(np.concatenate([row.keeps for row in rows]))
-        if config.depth_share == 1:
-            return Pass(tokens, keeps[:, 0], keeps[:, 1], None)
         places = np.concatenate([b * config.width + row.depth_at for b, row in enumerate(rows)])
-        return Pass(tokens, keeps[:, 0], keeps[:, 1], torch.from_numpy(places))
+        depth_at = None if config.depth_share == 1 else torch.from_numpy(places)
+        return Pass(tokens, keeps[:, 0], keeps[:, 1], depth_at, sees_own)
 
     def _from_start(self, rows: Sequence[Sequence[int]]) -> Pass:
         config = self.config
@@ -126,6 +140,14 @@ class Feed:
         return Pass(tokens, everyone, everyone, None)
 
 
+def _recombination(config: S2STrainingConfig, tokens: ShardSet) -> Recombination | None:
+    """None where dialogues stay as they were held, as those do by which a model is judged."""
+    if tokens.split != "train" or not (config.other_asks or config.other_endings):
+        return None
+    more = [ShardSet(folder, "tokens", "train") for folder in config.asks_from]
+    return Recombination(tokens, more, config.other_asks, config.other_endings)
+
+
 def heard_codebooks(
     config: S2STrainingConfig, lengths: Sequence[int], random: np.random.Generator
 ) -> Int[np.ndarray, "T"]:
@@ -133,9 +155,19 @@ def heard_codebooks(
     K = config.model.num_codebooks
     whole = random.random(len(lengths)) >= config.drop_codebooks
     heard = np.repeat(np.where(whole, K, random.integers(1, K + 1, len(lengths))), lengths)
-    for start in np.flatnonzero(random.random(len(heard)) < config.hide_frames / MEAN_GAP_FRAMES):
-        heard[start : start + random.integers(1, 2 * MEAN_GAP_FRAMES)] = 0
-    return heard
+    return np.where(in_gaps(config.hide_frames, lengths, random), 0, heard)
+
+
+def in_gaps(most: float, lengths: Sequence[int], random: np.random.Generator) -> Bool[np.ndarray, "T"]:
+    """Which frames of documents of these lengths lie in gaps: of each another share, up to `most`."""
+    shares = random.uniform(0, most, len(lengths))
+    # So many begin, overlapping ones counted, that this share lies in one.
+    begins = random.poisson(np.repeat(-np.log1p(-shares) / MEAN_GAP_FRAMES, lengths))
+    ends = np.repeat(np.cumsum(lengths), lengths)
+    gaps = np.zeros(len(begins), np.bool_)
+    for start in np.repeat(np.arange(len(begins)), begins).tolist():
+        gaps[start : min(start + int(random.integers(1, 2 * MEAN_GAP_FRAMES)), ends[start])] = True
+    return gaps
 
 
 Read = TypeVar("Read")

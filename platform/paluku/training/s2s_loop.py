@@ -5,6 +5,7 @@
 What is evaluated and saved is the moving average of the weights.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +19,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from paluku.config import from_command_line
-from paluku.corpus.shards import ShardSet, Split
+from paluku.corpus.shards import ShardSet, Split, read_manifest
 from paluku.errors import CheckpointError, TrainingError, exits_cleanly
 from paluku.log import logger, to_stderr
+from paluku.registry.artefact import read_card
 from paluku.s2s.conditioning import ConditionRows
 from paluku.s2s.losses import Tally, Targets, stream_names, tally, targets, total
 from paluku.s2s.model import S2SModel
@@ -146,6 +148,7 @@ def _tally(state: TrainState, model: nn.Module, each: Pass, asked: Targets) -> T
             each.depth_at,
             state.config.recompute and model.training,
             tokens.user_text,
+            each.sees_own,
         )
         return tally(logits, asked)
 
@@ -205,9 +208,10 @@ def run(config: S2STrainingConfig, reporter: Reporter, resume: Path | None = Non
     Every worker calls this. Rank 0 writes `config.out/step-NNNNNN`.
 
     Raises:
-        CorpusError: when the tokens are not whole, have no train or dev split, or do not fit the model.
+        CorpusError: when the tokens are not whole, have no train or dev split, do not fit the model, or have
+            no turns to exchange where that is asked for.
         CheckpointError: when `resume` or `begin_from` is damaged or of another configuration, codec or
-            tokenizer, or the speakers are not there.
+            tokenizer, `asks_from` of another codec or tokenizer, or the speakers are not there.
         ConfigError: when `lora` or `parallel` asks for what is not here.
         StorageError: when `config.out` cannot be written.
         TrainingError: when the loss diverges.
@@ -216,8 +220,9 @@ def run(config: S2STrainingConfig, reporter: Reporter, resume: Path | None = Non
     train, dev = (Feed(config, _tokens(config, split), world) for split in ("train", "dev"))
     log.info("rows=%d filled=%.3f of %d frames", len(train), train.fill, config.width)
     state = build(config, world, resumes=resume is not None)
+    parents = parents_of(train.tokens, config.asks_from)
     if resume is not None:
-        restore_(state, resume, parents_of(train.tokens))
+        restore_(state, resume, parents)
     folder = None
     pace = Pace(state)
     with Ahead(train.step, config.steps - 1) as read:
@@ -229,8 +234,8 @@ def run(config: S2STrainingConfig, reporter: Reporter, resume: Path | None = Non
             if _due(state, config.evaluate_every):
                 reporter.metrics(state.step, evaluate(state, dev))
             if _due(state, config.checkpoint_every):
-                folder = save(state, reporter, train.tokens)
-    return folder or save(state, reporter, train.tokens)
+                folder = save(state, reporter, parents)
+    return folder or save(state, reporter, parents)
 
 
 def _tokens(config: S2STrainingConfig, split: Split) -> ShardSet:
@@ -296,7 +301,7 @@ def _tallies(state: TrainState, dev: Feed) -> Iterator[Float[Tensor, "5 N"]]:
         yield torch.stack(_tally(state, state.model, here, _targets(state, here))) * counts
 
 
-def save(state: TrainState, reporter: Reporter, tokens: ShardSet) -> Path:
+def save(state: TrainState, reporter: Reporter, parents: Mapping[str, str]) -> Path:
     """Rank 0 writes `out/step-NNNNNN`; every rank reports it. Raises `StorageError`."""
     folder = checkpoint.folder_of(state.config.out, state.step)
     weights, training = _served(state), _training_state(state)
@@ -309,7 +314,7 @@ def save(state: TrainState, reporter: Reporter, tokens: ShardSet) -> Path:
             training,
             step=state.step,
             run_id=reporter.run_id,
-            parents={**state.parents, **parents_of(tokens)},
+            parents={**state.parents, **parents},
         )
     reporter.checkpoint(folder if state.world.is_main else None, state.step)
     if state.world.is_main:
@@ -333,15 +338,25 @@ def _training_state(state: TrainState) -> dict[str, Any]:
     }
 
 
-def parents_of(tokens: ShardSet) -> Mapping[str, str]:
-    """What a model trained on these tokens names in its card: the tokens, their codec, their tokenizer."""
+def parents_of(tokens: ShardSet, asks_from: Sequence[str | Path] = ()) -> Mapping[str, str]:
+    """What a model trained on these tokens names in its card: the tokens, their codec, their tokenizer.
+
+    And, by one hash, those its users' turns are taken from besides.
+    """
     manifest = tokens.manifest
-    return {"tokens": manifest.hash, **{part: manifest.parents[part] for part in ("codec", "tokenizer")}}
+    made_with = {part: manifest.parents[part] for part in ("codec", "tokenizer")}
+    hashes = [read_manifest(folder, "tokens").hash for folder in asks_from]
+    more = {"asks": hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]} if hashes else {}
+    return {"tokens": manifest.hash, **made_with, **more}
 
 
 def restore_(state: TrainState, folder: Path, parents: Mapping[str, str]) -> None:
     """Bring a fresh state to where a checkpoint was, in place. Raises `CheckpointError`."""
+    if "asks" in parents and "asks" not in read_card(folder).parents:
+        raise CheckpointError(f"{folder} was trained without asks_from; leave it out, or begin a new run")
     card, _, training = checkpoint.restore(folder, "s2s", state.config.model, parents)
+    if "asks" in card.parents and "asks" not in parents:
+        raise CheckpointError(f"{folder} was trained with asks_from; give it the folders it began with")
     own = state.model.state_dict()
     average = training["average"]
     if other := sorted(own.keys() ^ training["weights"].keys()):

@@ -107,6 +107,21 @@ def test_our_code_is_known_to_the_later_codes_of_its_position_and_to_the_next(
     assert change[:, position + 1].all()
 
 
+def test_codes_of_ours_that_are_not_seen_change_no_text(model: S2SModel) -> None:
+    """Those seen at positions from 8 on: frames before the seventh were not, of any codebook's delay."""
+    given = tokens(model)
+    late = (torch.arange(T) >= 8).expand(B, T)
+    for frame, is_seen in ((3, False), (T - 3, True)):
+        agent = given["agent_codes"].clone()
+        agent[:, :, frame] = (agent[:, :, frame] + 1) % V
+        with torch.inference_mode():
+            one, other = (
+                model(**(given | {"agent_codes": codes}), sees_own=late)
+                for codes in (given["agent_codes"], agent)
+            )
+        assert bool((one.text != other.text).any()) is is_seen
+
+
 def test_speaker_and_style_are_heard_from_the_first_frame_on(model: S2SModel) -> None:
     rows = tokens(model)["rows"]
     assert moved(model, {"rows": rows._replace(speaker=rows.speaker.roll(1, dims=1))}).all()

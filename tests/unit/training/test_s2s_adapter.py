@@ -33,7 +33,7 @@ def test_merged_weights_say_what_the_adapted_model_says(tokens: Path, tmp_path: 
     feed = Feed(config, ShardSet(tokens, "tokens", "train"), ALONE)
     for number in range(config.steps):
         s2s_loop.step(state, feed.step(number))
-    folder = s2s_loop.save(state, SilentReporter(), feed.tokens)
+    folder = s2s_loop.save(state, SilentReporter(), s2s_loop.parents_of(feed.tokens))
     card, plain = load_s2s(folder)
     assert card.parents["begin_from"] == load_s2s(base)[0].hash
 

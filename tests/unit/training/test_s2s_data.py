@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from paluku.corpus.shards import ShardSet
-from paluku.training.s2s_data import Ahead, Feed, Pass
+from paluku.training.s2s_data import Ahead, Feed, Pass, in_gaps
 from paluku.training.world import World
 from tests.fakes.tokens import tiny_s2s_run, write_tokens
 
@@ -123,8 +124,30 @@ def test_codebooks_and_frames_that_are_dropped_are_not_heard(tokens: Path) -> No
         lost += (kept == 0).tolist()
         kinds |= set(kept.tolist())
     assert kinds == {0, 1, 2, 3}
-    assert 0.15 < sum(lost) / len(lost) < 0.35
+    assert 0.1 < sum(lost) / len(lost) < 0.2, "between 0 and 0.3 of each dialogue"
     [first], [again] = worse.step(3), worse.step(3)
     assert torch.equal(first.tokens.user_codes, again.tokens.user_codes)
     [(judged, _), *_] = worse.beginnings()
     assert (judged.tokens.user_codes < worse.config.model.pad_code).all(), "the dev split is heard whole"
+
+
+def test_of_each_dialogue_another_share_lies_in_gaps() -> None:
+    """None of some, nearly all of others: what is known of a dialogue is anything in between."""
+    lengths = [400] * 3000
+    gaps = in_gaps(0.9, lengths, np.random.default_rng(0)).reshape(3000, 400)
+    shares = np.sort(gaps.mean(axis=1))
+    assert np.abs(shares - np.linspace(0, 0.9, 3000)).max() < 0.12
+    assert not in_gaps(0.0, lengths, np.random.default_rng(0)).any()
+    assert shares.mean() == pytest.approx(0.45, abs=0.01)
+    edges = np.diff(gaps.astype(int), axis=1)
+    assert gaps.sum() / (edges == 1).sum() > 4, "they are longer than a frame"
+
+
+def test_frames_of_our_own_codes_are_not_seen(tokens: Path) -> None:
+    [plain], [worse] = (feed(tokens, batch=8, hide_own=share).step(2) for share in (0.0, 0.9))
+    assert plain.sees_own is None
+    assert worse.sees_own is not None
+    assert torch.equal(plain.tokens.agent_codes, worse.tokens.agent_codes), "they are asked for all the same"
+    assert worse.sees_own[worse.tokens.document < 0].all()
+    assert 0.2 < (~worse.sees_own)[worse.tokens.document >= 0].float().mean() < 0.7
+    assert worse.to(torch.device("meta")).sees_own is not None
