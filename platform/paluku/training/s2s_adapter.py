@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from paluku.errors import ConfigError
 from paluku.s2s.model import S2SModel
+from paluku.torchaudio_cpu import prepare_torchaudio
 from paluku.training.s2s_config import LoraConfig
 
 # How package peft names the parts of a layer that it wrapped.
@@ -20,6 +21,7 @@ def adapt_(model: S2SModel, config: LoraConfig) -> None:
     Raises:
         ConfigError: when package `peft` is not here.
     """
+    prepare_torchaudio()  # which `peft` imports, by way of `transformers`
     try:
         from peft import LoraConfig as PeftConfig
         from peft import inject_adapter_in_model

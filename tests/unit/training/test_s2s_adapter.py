@@ -9,6 +9,7 @@ import torch
 from paluku.corpus.shards import ShardSet
 from paluku.errors import CheckpointError, ConfigError
 from paluku.registry.models import load_s2s
+from paluku.torchaudio_cpu import prepare_torchaudio
 from paluku.training import s2s_loop
 from paluku.training.ports import SilentReporter
 from paluku.training.s2s_config import LoraConfig
@@ -26,6 +27,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_merged_weights_say_what_the_adapted_model_says(tokens: Path, tmp_path: Path) -> None:
+    prepare_torchaudio()
     pytest.importorskip("peft")
     base = s2s_loop.run(tiny_s2s_run(tokens, tmp_path / "base", steps=3), SilentReporter())
     config = tiny_s2s_run(tokens, tmp_path / "out", lora=LORA, begin_from=str(base), steps=4)
@@ -51,6 +53,7 @@ def test_merged_weights_say_what_the_adapted_model_says(tokens: Path, tmp_path: 
 
 
 def test_an_adapted_run_is_resumed(tokens: Path, tmp_path: Path) -> None:
+    prepare_torchaudio()
     pytest.importorskip("peft")
     whole = s2s_loop.run(tiny_s2s_run(tokens, tmp_path / "a", lora=LORA), SilentReporter())
     again = tiny_s2s_run(tokens, tmp_path / "b", lora=LORA)
