@@ -20,7 +20,7 @@ CONFIG = S2SConfig(
     depth=DepthConfig(dim=16, layers=1, heads=2),
 )
 # Hears six frames back: two blocks, of dilations that differ.
-HEARING = HearingConfig(dim=8, width=8, hidden=8, dilations=(1, 2), sounds_after=1, evidence=4)
+HEARING = HearingConfig(dim=8, width=8, hidden=8, dilations=(1, 2), sounds_after=1, evidence=4, gathers=4)
 
 
 def tiny_s2s(seed: int = 0) -> S2SModel:

@@ -30,14 +30,21 @@ class HearingConfig(Config):
     dilations: tuple[int, ...] = Field(default=(1, 1, 2, 2, 3, 3, 4, 4, 6), min_length=1)  # in frames
     sounds_after: int = Field(default=6, ge=0)  # blocks; words and what is asked are told from the last one
     evidence: int = Field(default=1024, ge=1)  # features that what is asked is read from
+    # The transformer is also told the sum of what intents are read from, over so many frames: about a turn's.
+    gathers: int = Field(default=0, ge=0)
     # In training, of the blocks' channels, and of the evidence.
     dropout: float = Field(default=0.1, ge=0, lt=1)
     drop_evidence: float = Field(default=0.3, ge=0, lt=1)
 
     @property
+    def block_past(self) -> int:
+        """Frames that the blocks keep, together."""
+        return 2 * sum(self.dilations)
+
+    @property
     def past(self) -> int:
         """Frames before the present one that decide what is heard."""
-        return 2 * sum(self.dilations)
+        return self.block_past + max(0, self.gathers - 1)
 
     @property
     def sizes(self) -> "HearingConfig":

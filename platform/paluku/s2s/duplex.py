@@ -16,6 +16,7 @@ from paluku.nn.state import update_
 from paluku.nn.transformer import TransformerState
 from paluku.s2s.conditioning import ConditionRows
 from paluku.s2s.depth_step import depth_rotations, depth_step, init_depth_cache
+from paluku.s2s.hearing import HearingState
 from paluku.s2s.model import S2SModel
 from paluku.s2s.sampling import among_words, sample, uniform
 from paluku.shapes import Mask
@@ -45,7 +46,7 @@ class DuplexState(NamedTuple):
     before: Int[Tensor, "B N"]  # our tokens of the last position, text first; no meaning before the first
     first_codes: Int[Tensor, "B A"]  # codebook 0 of the frames that are not complete yet, oldest first
     heard: Int[Tensor, "B D K2"]  # the user's acoustic codes of the last frames, where they go in late
-    hearing: Float[Tensor, "B P W"]  # the user's last frames as the blocks of the model's `hearing` saw them
+    hearing: HearingState  # of the model's `hearing`; of no frames where it has none
     # The user's text token of the last position, or, where hearing tells it, the last class of that.
     told: Int[Tensor, "B"]
     temporal: TransformerState
@@ -65,13 +66,12 @@ def init_duplex_state(model: S2SModel, batch: int, *, guided: bool = False) -> D
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(batch, *shape, dtype=torch.int64, device=device)
 
+    deaf = HearingState(*(torch.zeros(batch, 0, 0, device=device) for _ in range(2)))
     return DuplexState(
         before=zeros(1 + config.num_codebooks),
         first_codes=zeros(config.acoustic_delay),
         heard=zeros(config.user_delay or 0, config.num_codebooks - 1),
-        hearing=torch.zeros(batch, 0, 0, device=device)
-        if model.hearing is None
-        else model.hearing.init_state(batch),
+        hearing=deaf if model.hearing is None else model.hearing.init_state(batch),
         told=zeros(),
         temporal=model.temporal.init_state(batch),
         unconditioned=(model.temporal.init_state(batch),) if guided else (),

@@ -23,14 +23,26 @@ from paluku.shapes import Codes, Mask
 from paluku.tokens.text import PAD
 
 TAPS = 3  # frames that a block sees: this one, and those `dilation` and twice `dilation` before
+TURN_FRAMES = 40  # sums over a turn's frames are divided by this, the length of a short one
 
 
 class Heard(NamedTuple):
-    """Of each frame: what the transformer is told, and what sounds and words' tokens are read from."""
+    """Of each frame: what the transformer is told; what sounds, words' tokens and intents are read from.
+
+    Intents from the sum of `gist` over a turn's frames, divided by `TURN_FRAMES`.
+    """
 
     features: Float[Tensor, "B T D"]
     sounds: Float[Tensor, "B T W"]
     words: Float[Tensor, "B T W"]
+    gist: Float[Tensor, "B T D"]
+
+
+class HearingState(NamedTuple):
+    """Of each seat's last frames, oldest first: what each block has seen, block by block; their gist."""
+
+    blocks: Float[Tensor, "B P W"]
+    gist: Float[Tensor, "B G D"]
 
 
 class HearingBlock(nn.Module):
@@ -80,17 +92,23 @@ class Hearing(nn.Module):
         )
         self.evidence = nn.Linear(config.width, config.evidence)
         self.out = nn.Linear(config.width + config.evidence, model.dim, bias=False)
+        self.gist, self.gathered = None, None
+        if config.gathers:
+            self.gist = nn.Linear(config.width + config.evidence, model.dim, bias=False)
+            self.gathered = nn.Linear(model.dim, model.dim, bias=False)
         self.tokens = nn.Linear(config.width, model.text_vocab)  # of `words`; PAD: nothing new
         self.is_frozen = False
 
     def freeze(self) -> None:
         """Learn no more what sounds like what: no gradient, no dropout.
 
-        What is added to the transformer's input (`out`) goes on learning: it was made for intents alone.
+        What is added to the transformer's input goes on learning: it is the transformer that reads it.
         """
         self.is_frozen = True
         self.requires_grad_(False).eval()
-        self.out.requires_grad_(True)
+        for layer in (self.out, self.gathered):
+            if layer is not None:
+                layer.requires_grad_(True)
 
     def train(self, mode: bool = True) -> "Hearing":
         """As a module's; one that is frozen hears as it will in use."""
@@ -109,25 +127,36 @@ class Hearing(nn.Module):
                 earlier = F.pad(y, (0, 0, lag, 0))[:, :T]
                 taps.append(earlier.masked_fill((position < lag)[..., None], 0) if lag else earlier)
             x = block(x, taps)
-        return self._heard(x, sounds)
+        heard = self._heard(x, sounds)
+        return heard if self.gathered is None else self._told(heard, self._summed(heard.gist, position))
 
-    def init_state(self, batch: int) -> Float[Tensor, "B P W"]:
-        """What each block has seen of each seat's last frames, block by block, oldest first."""
-        return self.codes.table.new_zeros(batch, self.config.past, self.config.width)
+    def init_state(self, batch: int) -> HearingState:
+        """Of seats that have heard nothing yet."""
+        zeros, config = self.codes.table.new_zeros, self.config
+        earlier = max(0, config.gathers - 1)
+        return HearingState(
+            zeros(batch, config.block_past, config.width), zeros(batch, earlier, self.out.out_features)
+        )
 
-    def stream(self, state: Float[Tensor, "B P W"], user_codes: Codes, exec_mask: Mask) -> Heard:
+    def stream(self, state: HearingState, user_codes: Codes, exec_mask: Mask) -> Heard:
         """The next `T` frames of each seat."""
         x, first = self._embedded(user_codes), 0
         sounds, T, pasts = x, x.shape[1], []
         for number, block in enumerate(self._blocks):
             if number == self.config.sounds_after:
                 sounds = x
-            seen = torch.cat((state[:, first : first + block.past], block.normed(x)), dim=1)
+            seen = torch.cat((state.blocks[:, first : first + block.past], block.normed(x)), dim=1)
             x = block(x, [seen[:, lag : lag + T] for lag in (0, block.dilation, 2 * block.dilation)])
             pasts.append(seen[:, T:])
             first += block.past
-        update_(state, torch.cat(pasts, dim=1), exec_mask)  # at once: views of it cannot be compiled
-        return self._heard(x, sounds)
+        update_(state.blocks, torch.cat(pasts, dim=1), exec_mask)  # at once: views of it cannot be compiled
+        heard = self._heard(x, sounds)
+        if self.gathered is None:
+            return heard
+        gist = torch.cat((state.gist, heard.gist), dim=1)
+        summed = gist.unfold(1, self.config.gathers, 1).sum(dim=-1)
+        update_(state.gist, gist[:, T:], exec_mask)
+        return self._told(heard, summed)
 
     def told(
         self, words: Float[Tensor, "B W"], before: Int[Tensor, "B"]
@@ -149,4 +178,20 @@ class Hearing(nn.Module):
         words, sounds = (F.rms_norm(each, each.shape[-1:], eps=self.epsilon) for each in (x, sounds))
         evidence = F.relu(self.evidence(words))
         evidence = _dropped(evidence, self.config.drop_evidence if self.training else 0.0)
-        return Heard(self.out(torch.cat((words, evidence), dim=-1)), sounds, words)
+        both = torch.cat((words, evidence), dim=-1)
+        features = self.out(both)
+        return Heard(features, sounds, words, features if self.gist is None else self.gist(both))
+
+    def _summed(self, gist: Float[Tensor, "B T D"], position: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Over the last `gathers` frames of the document.
+
+        A matrix of ones where they lie: differences of running sums would know, by their rounding, of others.
+        """
+        frames = torch.arange(gist.shape[1], device=gist.device)
+        lag = frames[:, None] - frames
+        reach = (position + 1).clamp(max=self.config.gathers)
+        return ((lag >= 0) & (lag < reach[..., None])).to(gist.dtype) @ gist
+
+    def _told(self, heard: Heard, summed: Float[Tensor, "B T D"]) -> Heard:
+        assert self.gathered is not None, "whoever calls has seen to it"
+        return heard._replace(features=heard.features + self.gathered(summed / TURN_FRAMES))

@@ -23,7 +23,7 @@ from paluku.corpus.shards import ShardSet, Split, read_manifest
 from paluku.errors import CheckpointError, ConfigError, CorpusError, TrainingError, exits_cleanly
 from paluku.log import to_stderr
 from paluku.registry.artefact import read_card
-from paluku.s2s.hearing import Hearing
+from paluku.s2s.hearing import TURN_FRAMES, Hearing
 from paluku.s2s.model import S2SConfig, S2SModel
 from paluku.shapes import Codes
 from paluku.tokens.distance import edit_distance
@@ -41,7 +41,6 @@ from paluku.training.schedule import set_learning_rate, warmup_cosine
 from paluku.training.world import World, current_world
 
 BLANK = PAD  # of sounds and tokens: nothing new
-TURN_FRAMES = 40  # features are summed over a turn and divided by this, the length of a short one
 BETAS = (0.9, 0.98)
 
 
@@ -101,8 +100,8 @@ class Told(nn.Module):
         """Logits of each frame's sound and token, and of each turn's intent."""
         position = torch.arange(codes.shape[2], device=codes.device).expand(len(codes), -1)
         heard = self.hearing(codes, position)
-        features = heard.features * (position < frames[:, None])[..., None]
-        asked = self.intents(features.float().sum(dim=1) / TURN_FRAMES)
+        gist = heard.gist * (position < frames[:, None])[..., None]
+        asked = self.intents(gist.float().sum(dim=1) / TURN_FRAMES)
         return self.sounds(heard.sounds), self.hearing.tokens(heard.words), asked
 
 

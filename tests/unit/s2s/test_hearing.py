@@ -5,8 +5,9 @@ import sys
 
 import torch
 
+from paluku.nn.state import take
 from paluku.s2s.config import S2SConfig
-from paluku.s2s.hearing import Hearing
+from paluku.s2s.hearing import TURN_FRAMES, Hearing
 from paluku.s2s.model import S2SModel
 from tests.fakes.s2s import HEARING as SMALL
 
@@ -28,11 +29,11 @@ EVERYONE = torch.tensor([True, True])
 
 
 def test_a_code_is_heard_for_as_long_as_the_blocks_reach() -> None:
-    assert SMALL.past == 6
+    assert SMALL.past == 9, "6 of the blocks, 3 of the sum"
     other = CODES.clone()
     other[0, 1, 6] = (other[0, 1, 6] + 1) % V
     moved = (HEARING(CODES, POSITION).features - HEARING(other, POSITION).features).abs().sum(dim=2) > 0
-    assert moved[0].nonzero().flatten().tolist() == [6, 7, 8, 9, 10, 11, 12]
+    assert moved[0].nonzero().flatten().tolist() == list(range(6, 16))
     assert not moved[1].any()
     sounds = (HEARING(CODES, POSITION).sounds - HEARING(other, POSITION).sounds).abs().sum(dim=2) > 0
     assert sounds[0].nonzero().flatten().tolist() == [6, 7, 8], "after the first block"
@@ -54,9 +55,9 @@ def test_in_a_stream_it_hears_the_same_and_a_seat_that_waits_stays() -> None:
         for part, whole in zip(heard, expected, strict=True):
             torch.testing.assert_close(part, whole[:, first : first + frames])
         first += frames
-    waiting = state[1].clone()
+    waiting = take(state, 1)
     HEARING.stream(state, CODES[..., 7:8], torch.tensor([True, False]))
-    assert torch.equal(state[1], waiting)
+    assert all(map(torch.equal, take(state, 1), waiting))
     heard = HEARING.stream(state, CODES[..., 8:9], EVERYONE)
     torch.testing.assert_close(heard.features[0], expected.features[0, 8:9])
 
@@ -67,6 +68,7 @@ def test_a_step_of_many_seats_can_be_compiled() -> None:
         "from paluku.s2s.hearing import Hearing\n"
         "from tests.fakes.s2s import CONFIG, HEARING, K\n"
         "hearing = Hearing(CONFIG, HEARING).eval().requires_grad_(False)\n"
+        "torch.nn.init.normal_(hearing.codes.table)\n"
         "step = torch.compile(hearing.stream, backend='eager', fullgraph=True)\n"
         "codes, everyone = torch.ones(2, K, 1, dtype=torch.int64), torch.tensor([True, True])\n"
         "heard = [run(hearing.init_state(2), codes, everyone).features for run in (step, hearing.stream)]\n"
@@ -96,5 +98,18 @@ def test_frozen_it_hears_as_in_use_and_learns_nothing() -> None:
     model.train()
     assert torch.equal(*(model.hearing(CODES, POSITION).words for _ in range(2)))
     learning = [name for name, weight in model.hearing.named_parameters() if weight.requires_grad]
-    assert learning == ["out.weight"]
+    assert learning == ["out.weight", "gathered.weight"]
     assert model.temporal.training
+
+
+def test_the_transformer_is_told_the_sum_of_the_last_frames_gist() -> None:
+    alone = HEARING.config.model_copy(update={"gathers": 0})
+    deaf = Hearing(CONFIG, alone)
+    here = deaf.state_dict()
+    deaf.load_state_dict({name: each for name, each in HEARING.state_dict().items() if name in here})
+    heard = HEARING(CODES, POSITION)
+    assert HEARING.gathered is not None
+    added = heard.features - deaf.eval()(CODES, POSITION).features
+    for t in (0, 2, 3, T - 1):
+        summed = heard.gist[:, max(0, t - 3) : t + 1].sum(dim=1) / TURN_FRAMES
+        torch.testing.assert_close(added[:, t], HEARING.gathered(summed), atol=1e-6, rtol=1e-4)

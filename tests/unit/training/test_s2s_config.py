@@ -24,8 +24,8 @@ def shipped(name: str, *changes: str) -> S2STrainingConfig:
     ("name", "millions"),
     [
         ("train_s2s.demo", 2.2),
-        ("train_s2s", 13.6),
-        ("train_s2s.gpu", 13.6),
+        ("train_s2s", 14.0),
+        ("train_s2s.gpu", 14.0),
         ("train_s2s.base", 307),
         ("train_s2s.large", 1000),
         ("train_s2s.moshi_7b", 7700),
@@ -41,7 +41,7 @@ def test_the_shipped_model_is_the_default_one_that_hears_wherever_it_is_trained(
     assert (
         shipped("train_s2s", HEARD).model
         == shipped("train_s2s.gpu", HEARD).model
-        == S2SConfig(hearing=HearingConfig(), user_text=False)
+        == S2SConfig(hearing=HearingConfig(gathers=75), user_text=False)
     )
     assert shipped("train_s2s.moshi_7b").model == moshi_7b()
 
