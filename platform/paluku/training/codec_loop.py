@@ -32,7 +32,7 @@ from paluku.codec.trainable import TrainableCodec, build_codec, latent_dim
 from paluku.config import from_command_line
 from paluku.corpus.shards import ShardSet, Split
 from paluku.corpus.teacher.features import TeacherFeatures
-from paluku.errors import TrainingError, exits_cleanly
+from paluku.errors import exits_cleanly
 from paluku.log import to_stderr
 from paluku.registry.codecs import beginning
 from paluku.shapes import MonoWave
@@ -43,6 +43,7 @@ from paluku.training.codec_config import CodecTrainingConfig
 from paluku.training.console import ConsoleReporter
 from paluku.training.crops import CropBatch, Crops
 from paluku.training.gan import Gan
+from paluku.training.optim import BROKEN_AUDIO, check_finite
 from paluku.training.ports import Reporter
 from paluku.training.schedule import set_learning_rate, warmup_cosine
 from paluku.training.world import (
@@ -215,12 +216,7 @@ def _descend(
     learned = [weight for group in state.optimiser.param_groups for weight in group["params"]]
     # After DDP's all-reduce the norm is the same everywhere: all workers stop, or none.
     norm = nn.utils.clip_grad_norm_(learned, config.max_gradient_norm)
-    if not torch.isfinite(norm):
-        values = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
-        raise TrainingError(
-            f"step {state.step + 1}: the gradient is {norm.item()} ({values}); "
-            "lower learning_rate, or look for broken audio in the corpus, and resume from the last checkpoint"
-        )
+    check_finite(norm, state.step + 1, losses, BROKEN_AUDIO)
     state.optimiser.step()
     return norm
 

@@ -8,7 +8,6 @@ connectionist temporal classification: nobody has to say where in a turn they li
 the sum of what a turn's frames tell the transformer: it adds up, in whatever order the words come.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from paluku.config import AbsolutePath, Config, from_command_line
 from paluku.corpus.shards import ShardSet, Split, read_manifest
-from paluku.errors import CheckpointError, ConfigError, CorpusError, TrainingError, exits_cleanly
+from paluku.errors import CheckpointError, ConfigError, CorpusError, exits_cleanly
 from paluku.log import to_stderr
 from paluku.registry.artefact import read_card
 from paluku.s2s.hearing import TURN_FRAMES, Hearing
@@ -28,12 +27,13 @@ from paluku.s2s.model import S2SConfig, S2SModel
 from paluku.shapes import Codes
 from paluku.tokens.distance import edit_distance
 from paluku.tokens.sounds import alphabet
+from paluku.tokens.sources import check_alike, joint_hash, made_with
 from paluku.tokens.text import PAD, TextTokenizer
 from paluku.training import checkpoint
 from paluku.training.average import WeightAverage
 from paluku.training.console import ConsoleReporter
 from paluku.training.hearing_data import UNKNOWN, Lesson, Lessons, Turn, turns_of
-from paluku.training.optim import decayed_groups
+from paluku.training.optim import check_finite, decayed_groups
 from paluku.training.ports import Reporter
 from paluku.training.s2s_begin import begin_, begin_codes_, tokenizer_of
 from paluku.training.s2s_parallel import autocast
@@ -171,14 +171,7 @@ def _sets(config: HearingTrainingConfig, split: Split) -> list[ShardSet]:
         raise CorpusError(
             f"none of {', '.join(map(str, config.tokens))} has a split {split}; build one with it"
         )
-    first = sets[0].manifest.parents
-    for tokens in sets[1:]:
-        for part in ("codec", "tokenizer"):
-            if (other := tokens.manifest.parents.get(part)) != first.get(part):
-                raise CheckpointError(
-                    f"{tokens.folder} was made with {part} {other}, {sets[0].folder} with {first.get(part)}; "
-                    "extract both with the same"
-                )
+    check_alike(sets)
     return sets
 
 
@@ -197,9 +190,8 @@ def build(
 ) -> TrainState:
     """A fresh state. What it `resumes` from has the weights it once began from."""
     torch.manual_seed(config.seed)
-    made_with = tokens[0].manifest.parents
-    model, parents = S2SModel(config.model), {part: made_with[part] for part in ("codec", "tokenizer")}
-    heard = hashlib.sha256(" ".join(each.manifest.hash for each in tokens).encode()).hexdigest()[:16]
+    model, parents = S2SModel(config.model), made_with(tokens[0].manifest)
+    heard = joint_hash(each.manifest for each in tokens)
     if config.begin_from is not None and not resumes:
         parents = _begun(config, model, parents)
     elif config.codes_from is not None and not resumes:
@@ -243,11 +235,7 @@ def step(state: TrainState, lesson: Lesson) -> dict[str, Tensor]:
     state.optimiser.zero_grad()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.told.parameters(), config.max_gradient_norm)
-    if not torch.isfinite(norm):
-        raise TrainingError(
-            f"step {state.step + 1}: the gradient is {norm.item()} (loss {loss.item():.4g}); "
-            "lower learning_rate and resume from the last checkpoint"
-        )
+    check_finite(norm, state.step + 1, {"loss": loss})
     state.optimiser.step()
     state.average.update(state.told)
     state.step += 1

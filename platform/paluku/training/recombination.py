@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Int
 
 from paluku.corpus.shards import ShardSet
-from paluku.errors import CheckpointError, CorpusError
+from paluku.errors import CorpusError
 from paluku.s2s.losses import says_something
 from paluku.tokens.packing import column_of
+from paluku.tokens.sources import check_alike
 from paluku.tokens.text import PAD
 
 CODES, TEXTS = ("agent_codes", "user_codes"), ("text", "user_text")
-MADE_WITH = ("codec", "tokenizer")
 
 
 class Asked(NamedTuple):
@@ -122,14 +122,7 @@ class Recombination:
         self, tokens: ShardSet, asks_from: Sequence[ShardSet], other_asks: float, other_endings: float
     ) -> None:
         self.tokens, self.other_asks, self.other_endings = tokens, other_asks, other_endings
-        made_with = tokens.manifest.parents
-        for more in asks_from:
-            for part in MADE_WITH:
-                if (other := more.manifest.parents.get(part)) != made_with.get(part):
-                    raise CheckpointError(
-                        f"asks_from: {more.folder} was made with {part} {other}, {tokens.folder} with "
-                        f"{made_with.get(part)}; extract both with the same"
-                    )
+        check_alike((tokens, *asks_from), "asks_from: ")
         self._asks = _asks((tokens, *asks_from))
         # Who may go on for whom.
         voices, styles = (column_of(tokens, name).to_pylist() for name in ("voice", "style"))

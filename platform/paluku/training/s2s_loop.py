@@ -5,7 +5,6 @@
 What is evaluated and saved is the moving average of the weights.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,16 +19,17 @@ from torch import Tensor, nn
 
 from paluku.config import from_command_line
 from paluku.corpus.shards import ShardSet, Split, read_manifest
-from paluku.errors import CheckpointError, TrainingError, exits_cleanly
+from paluku.errors import CheckpointError, exits_cleanly
 from paluku.log import logger, to_stderr
 from paluku.registry.artefact import read_card
 from paluku.s2s.conditioning import ConditionRows
 from paluku.s2s.losses import Tally, Targets, stream_names, tally, targets, total
 from paluku.s2s.model import S2SModel
+from paluku.tokens.sources import joint_hash, made_with
 from paluku.training import checkpoint
 from paluku.training.average import WeightAverage
 from paluku.training.console import ConsoleReporter
-from paluku.training.optim import decayed_groups
+from paluku.training.optim import check_finite, decayed_groups
 from paluku.training.ports import Reporter
 from paluku.training.s2s_adapter import adapt_, merged
 from paluku.training.s2s_begin import begin_, begin_codes_
@@ -177,11 +177,7 @@ def _descend(state: TrainState, loss: Tensor) -> Tensor:
     )
     # After the all-reduce the norm is the same everywhere: all workers stop, or none.
     norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm))
-    if not torch.isfinite(norm):
-        raise TrainingError(
-            f"step {state.step + 1}: the gradient is {norm.item()} (loss {loss.item():.4g}); "
-            "lower learning_rate and resume from the last checkpoint"
-        )
+    check_finite(norm, state.step + 1, {"loss": loss})
     state.optimiser.step()
     return norm
 
@@ -343,20 +339,20 @@ def parents_of(tokens: ShardSet, asks_from: Sequence[str | Path] = ()) -> Mappin
 
     And, by one hash, those its users' turns are taken from besides.
     """
-    manifest = tokens.manifest
-    made_with = {part: manifest.parents[part] for part in ("codec", "tokenizer")}
-    hashes = [read_manifest(folder, "tokens").hash for folder in asks_from]
-    more = {"asks": hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]} if hashes else {}
-    return {"tokens": manifest.hash, **made_with, **more}
+    parents = {"tokens": tokens.manifest.hash, **made_with(tokens.manifest)}
+    if not asks_from:
+        return parents
+    return {**parents, "asks": joint_hash(read_manifest(folder, "tokens") for folder in asks_from)}
 
 
 def restore_(state: TrainState, folder: Path, parents: Mapping[str, str]) -> None:
     """Bring a fresh state to where a checkpoint was, in place. Raises `CheckpointError`."""
-    if "asks" in parents and "asks" not in read_card(folder).parents:
+    had, has = "asks" in read_card(folder).parents, "asks" in parents
+    if has and not had:
         raise CheckpointError(f"{folder} was trained without asks_from; leave it out, or begin a new run")
-    card, _, training = checkpoint.restore(folder, "s2s", state.config.model, parents)
-    if "asks" in card.parents and "asks" not in parents:
+    if had and not has:
         raise CheckpointError(f"{folder} was trained with asks_from; give it the folders it began with")
+    card, _, training = checkpoint.restore(folder, "s2s", state.config.model, parents)
     own = state.model.state_dict()
     average = training["average"]
     if other := sorted(own.keys() ^ training["weights"].keys()):

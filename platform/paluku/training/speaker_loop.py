@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from paluku.config import from_command_line
 from paluku.corpus.columns import columns
 from paluku.corpus.shards import ShardSet
-from paluku.errors import CheckpointError, CorpusError, TrainingError, exits_cleanly
+from paluku.errors import CheckpointError, CorpusError, exits_cleanly
 from paluku.log import to_stderr
 from paluku.speakers.encoder import SpeakerEncoder
 from paluku.speakers.losses import AngularMarginSoftmax, Told
@@ -28,7 +28,7 @@ from paluku.speakers.verification import draw_pairs, verify
 from paluku.training import checkpoint
 from paluku.training.average import WeightAverage
 from paluku.training.console import ConsoleReporter
-from paluku.training.optim import decayed_groups
+from paluku.training.optim import BROKEN_AUDIO, check_finite, decayed_groups
 from paluku.training.ports import Reporter
 from paluku.training.schedule import set_learning_rate, warmup_cosine
 from paluku.training.speaker_config import SpeakerTrainingConfig
@@ -96,11 +96,7 @@ def _descend(state: TrainState, loss: Tensor) -> Tensor:
     loss.backward()
     # After DDP's all-reduce the norm is the same everywhere: all workers stop, or none.
     norm = nn.utils.clip_grad_norm_(state.classifier.parameters(), config.max_gradient_norm)
-    if not torch.isfinite(norm):
-        raise TrainingError(
-            f"step {state.step + 1}: the gradient is {norm.item()} (loss {loss.item():.4g}); "
-            "lower learning_rate, or look for broken audio in the corpus, and resume from the last checkpoint"
-        )
+    check_finite(norm, state.step + 1, {"loss": loss}, BROKEN_AUDIO)
     state.optimiser.step()
     return norm
 
